@@ -1,0 +1,48 @@
+# Every target does all of its own set-up. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/.run: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Headcount needs Python 3.11 or later; say PYTHON=python3.12 make …") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing what the pipeline needs …"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements-dev.lock
+	@echo "installing what the tests need …"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: .venv/.run ## simulate an application's users through the whole pipeline; leaves var/demo/statistics.duckdb
+	@$(BIN)/headcount demo
+
+test: .venv/.dev ## run every test
+	@$(BIN)/python -m pytest
+
+lint: .venv/.dev ## formatting, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: .venv/.dev ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: .venv/.dev ## measure; prints ratios to a ceiling measured in the same run
+	@$(BIN)/python -m tests.bench
+
+lock: .venv/.dev ## resolve the dependencies anew
+	@$(BIN)/uv pip compile pyproject.toml --extra worker --extra analyst --extra embedded --group build --universal --python-version 3.11 --generate-hashes --quiet --no-header --output-file requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group build --group dev --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --quiet --no-header --output-file requirements-dev.lock
+
+clean: ## remove what the targets made
+	rm -rf .venv var

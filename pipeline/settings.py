@@ -1,0 +1,106 @@
+"""The environment, read once into one frozen value. Nothing else in the package looks at it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pipeline.core.windows import day_of
+
+_PACKAGED = Path(__file__).parent / "_schemas"
+SCHEMAS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "schemas"
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message says which and what to do."""
+
+
+def setting(name: str, default: Any, text: str) -> Any:
+    """A field with the name of its environment variable and a line of help."""
+    return field(default=default, metadata={"name": name, "text": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting has the name of an environment variable and a default that works on one machine."""
+
+    bootstrap_servers: str = setting("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092", "brokers, host:port with commas")
+    security_protocol: str = setting(
+        "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    sasl_mechanism: str = setting("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    sasl_username: str = setting("KAFKA_SASL_USERNAME", "", "the principal")
+    sasl_password: str = setting("KAFKA_SASL_PASSWORD", "", "its password")
+    ssl_cafile: str = setting("KAFKA_SSL_CAFILE", "", "the authority that signs the brokers' certificates")
+    ssl_certfile: str = setting("KAFKA_SSL_CERTFILE", "", "this client's certificate")
+    ssl_keyfile: str = setting("KAFKA_SSL_KEYFILE", "", "this client's key")
+    fields: Path = setting("HEADCOUNT_FIELDS", SCHEMAS / "fields.toml", "the field registry")
+    statistics: Path = setting("HEADCOUNT_STATISTICS", SCHEMAS / "statistics.toml", "the statistics")
+    policy: Path = setting("HEADCOUNT_POLICY", SCHEMAS / "policy.toml", "the policy")
+    keys: Path = setting("HEADCOUNT_KEYS", Path("var/keys"), "the directory of wrapped keys, shared by all workers")
+    kek: str = setting("HEADCOUNT_KEK", "", "the key-encryption key: 32 bytes in base64")
+    kek_file: str = setting("HEADCOUNT_KEK_FILE", "", "or a file that holds it, readable by its owner alone")
+    data: Path = setting("HEADCOUNT_DATA", Path("var/statistics"), "the directory of statistics.duckdb")
+    group: str = setting("HEADCOUNT_GROUP", "headcount", "the workers' consumer group")
+    clock: Literal["wall", "replay"] = setting(
+        "HEADCOUNT_CLOCK", "wall", "replay: windows close on the replayer's word"
+    )
+    since: str = setting("HEADCOUNT_SINCE", "", "of a replay: its first day; windows exist from here on")
+    until: str = setting("HEADCOUNT_UNTIL", "", "of a replay: the first day after it")
+    session_timeout: float = setting(
+        "HEADCOUNT_SESSION_TIMEOUT", 30.0, "seconds until a silent worker's partitions are given away"
+    )
+    snapshot_seconds: float = setting("HEADCOUNT_SNAPSHOT_SECONDS", 10.0, "the least time between two snapshots")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """The settings of a process. Raises :class:`SettingsError` for a value that cannot be read."""
+        given = os.environ if environment is None else environment
+        types = get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for each in fields_of(cls):
+            name = each.metadata["name"]
+            text = given.get(name)
+            if text is None or (text == "" and types[each.name] is not str):
+                continue
+            try:
+                values[each.name] = types[each.name](text) if types[each.name] in (str, float, Path) else text
+            except ValueError:
+                raise SettingsError(f"{name} is not a number: {each.metadata['text']}") from None
+        settings = cls(**values)
+        if settings.clock not in ("wall", "replay"):
+            raise SettingsError("HEADCOUNT_CLOCK is wall or replay")
+        return settings
+
+    @property
+    def span(self) -> tuple[int | None, int | None]:
+        """The days that a replay declares, as ordinals: the first, and the first after."""
+        try:
+            since, until = (day_of(date.fromisoformat(d)) if d else None for d in (self.since, self.until))
+        except ValueError:
+            raise SettingsError("HEADCOUNT_SINCE and HEADCOUNT_UNTIL are dates such as 2026-05-01") from None
+        return since, until
+
+    def kafka(self) -> dict[str, Any]:
+        """The connection as keyword arguments of kafka-python, for every client that is not Faust's."""
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "security_protocol": self.security_protocol,
+        }
+        if "SASL" in self.security_protocol:
+            settings |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        if "SSL" in self.security_protocol:
+            tls = {
+                "ssl_cafile": self.ssl_cafile,
+                "ssl_certfile": self.ssl_certfile,
+                "ssl_keyfile": self.ssl_keyfile,
+            }
+            settings |= {name: value for name, value in tls.items() if value}
+        return settings

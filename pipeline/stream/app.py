@@ -1,0 +1,196 @@
+"""The Faust worker: three thin agents over batched streams. ``headcount worker`` and ``faust -A pipeline.stream.app
+worker`` run it.
+
+Crash only: whatever a stage does not expect ends the process at once, before anything is acknowledged, and the log
+is read again. An exception that Faust were left to handle would be acknowledged, and its events lost; its text
+could quote one.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import faust
+from faust.types import TP
+from kafka import KafkaAdminClient
+from yarl import URL
+
+from pipeline.core.ingest import Ingest
+from pipeline.declarations import read_declarations
+from pipeline.noise import OpenDPNoise
+from pipeline.settings import Settings
+from pipeline.stream.ingesting import IngestHop
+from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
+from pipeline.stream.releaselog import LogUnreadable
+from pipeline.stream.releasing import KeyGone, ReleaseHop
+from pipeline.stream.tallying import TallyHop
+from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, TALLIES
+from pipeline.stream.transport import BatchSchema, Consumer, Transport
+
+EXIT_SOFTWARE = 70
+IDLE_SECONDS = 1.0
+
+log = logging.getLogger("headcount.worker")
+
+
+def build_app(settings: Settings) -> faust.App:
+    """The app under these settings. Raises where it must not start: no policy, no key, no budget, no topics."""
+    declarations = read_declarations(settings, datetime.now(UTC).date())
+    keys = FileKeyStore(settings.keys, read_kek(settings))
+    sizes = topic_sizes(settings)
+    app = _faust_app(settings)
+
+    async def send(topic: str, partition: int, value: bytes) -> None:
+        await app.producer.send_and_wait(topic, None, value, partition, None, None)
+
+    ingest_hop = IngestHop(
+        Ingest(declarations.registry, declarations.plan, declarations.policy, keys, sizes[CONTRIBUTIONS]),
+        send,
+        partitions=sizes[CONTRIBUTIONS],
+        sources=sizes[EVENTS],
+        born=keys.born(),
+        replay=settings.clock == "replay",
+        span=settings.span,
+    )
+    tally_hop = TallyHop(
+        declarations.plan, send, partitions=sizes[CONTRIBUTIONS], bounded=declarations.policy.budget.bounded
+    )
+    release_hop = ReleaseHop(declarations.accountant, keys, OpenDPNoise(), settings.kafka())
+    # One thread that releases: what it holds (the log, the draws) is never touched by two at once.
+    releasing = asyncio.Semaphore(1)
+
+    async def release(batch: Any) -> None:
+        async with releasing:
+            await asyncio.to_thread(release_hop.handle, batch)
+
+    def topic(name: str) -> Any:
+        return app.topic(name, schema=BatchSchema(), allow_empty=True)
+
+    @app.agent(topic(EVENTS), name="ingest")
+    async def ingest(stream: Any) -> None:
+        async for batch in stream:
+            await _or_die(ingest_hop.handle, batch)
+
+    @app.agent(topic(CONTRIBUTIONS), name="tally")
+    async def tally(stream: Any) -> None:
+        async for batch in stream:
+            await _or_die(tally_hop.handle, batch)
+
+    @app.agent(topic(TALLIES), name="release")
+    async def release_agent(stream: Any) -> None:
+        async for batch in stream:
+            await _or_die(release, batch)
+
+    @app.timer(IDLE_SECONDS)
+    async def idle() -> None:
+        consumer = app.consumer
+        if app.rebalancing or not isinstance(consumer, Consumer):
+            return
+        now = time.time()  # before the question: what arrives after it is not covered by the answer
+        for tp in consumer.assignment():
+            if tp.topic == EVENTS and consumer.caught_up(tp):
+                await ingest_hop.idle(tp.partition, now)
+        keys.forget_destroyed()
+
+    @app.on_partitions_revoked.connect
+    async def revoked(_: Any, partitions: set[TP], **__: Any) -> None:
+        lost[:] = sorted(partitions)
+
+    @app.on_partitions_assigned.connect
+    async def assigned(_: Any, partitions: set[TP], **__: Any) -> None:
+        for tp in lost:
+            if tp in partitions:
+                continue
+            if tp.topic == EVENTS:
+                ingest_hop.forget(tp.partition)
+            elif tp.topic == CONTRIBUTIONS:
+                tally_hop.forget(tp.partition)
+            elif tp.topic == TALLIES:
+                async with releasing:
+                    await asyncio.to_thread(release_hop.forget)
+        lost.clear()
+
+    lost: list[TP] = []
+
+    def start_offset(tp: TP) -> int | None:
+        return tally_hop.start_offset(tp.partition) if tp.topic == CONTRIBUTIONS else None
+
+    Consumer.start_offset = staticmethod(start_offset)
+    Consumer.rewound = frozenset({CONTRIBUTIONS, TALLIES})
+    if not declarations.accountant.protects:
+        log.warning(
+            "POLICY %s PROTECTS NOBODY: for tests on invented or public data only",
+            declarations.policy.version,
+        )
+    return app
+
+
+def topic_sizes(settings: Settings) -> dict[str, int]:
+    """How many partitions each topic has, as the broker says."""
+    admin = KafkaAdminClient(**settings.kafka())
+    try:
+        described = admin.describe_topics([EVENTS, CONTRIBUTIONS, TALLIES])
+    finally:
+        admin.close()
+    sizes = {each["name"]: len(each["partitions"]) for each in described}
+    if missing := [name for name in (EVENTS, CONTRIBUTIONS, TALLIES) if not sizes.get(name)]:
+        raise RuntimeError(f"topics are missing: {', '.join(missing)}; `headcount topics` makes them")
+    return sizes
+
+
+def _faust_app(settings: Settings) -> faust.App:
+    app = faust.App(
+        settings.group,
+        broker=[URL(f"kafka://{each}") for each in settings.bootstrap_servers.split(",")],
+        store="memory://",
+        processing_guarantee="at_least_once",
+        autodiscover=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        web_enabled=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        worker_redirect_stdouts=False,
+        broker_commit_interval=1.0,
+        broker_session_timeout=settings.session_timeout,
+        broker_heartbeat_interval=settings.session_timeout / 4,
+        broker_request_timeout=max(90.0, settings.session_timeout),
+        broker_max_poll_records=5000,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=16 << 20,
+        producer_max_request_size=16 << 20,
+        producer_acks=-1,
+        producer_linger=0,
+        stream_buffer_maxsize=64,
+        stream_wait_empty=False,
+    )
+    app.transport = Transport(app.conf.broker_consumer, app)
+    return app
+
+
+async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> None:
+    try:
+        await handle(batch)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # the class only: a message could quote an event
+        text = str(error) if isinstance(error, SPEAKABLE) else ""
+        log.error("a %s batch could not be handled (%s) %s", batch.topic, type(error).__name__, text)
+        sys.stderr.flush()
+        os._exit(EXIT_SOFTWARE)
+
+
+# Errors whose text is ours and says what to do; no other text is printed.
+SPEAKABLE = (KeyStoreError, KeyGone, LogUnreadable)
+
+
+def __getattr__(name: str) -> Any:
+    """``faust -A pipeline.stream.app`` finds the app here; importing the module alone reads no environment."""
+    if name == "app":
+        return build_app(Settings.from_environment())
+    raise AttributeError(name)

@@ -1,0 +1,120 @@
+"""The first hop around its core: which records came, what the source partition may promise, where the results go."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import date
+
+from pipeline.core.contributions import Progress, encode_contribution
+from pipeline.core.events import Record
+from pipeline.core.ingest import Ingest
+from pipeline.core.windows import day_of
+from pipeline.stream.rejections import encode_rejections
+from pipeline.stream.topics import CONTRIBUTIONS, REJECTIONS
+from pipeline.stream.transport import Batch
+
+# A replayer's word: a record without value that bears this header. It says that every event before that date was sent.
+WORD = "headcount-sent-until"
+MARGIN = 10.0  # seconds by which the clocks of brokers and workers may differ
+
+Send = Callable[[str, int, bytes], Awaitable[None]]
+
+
+class IngestHop:
+    """Feeds batches of ``usage.events`` to the core and sends on what it gives.
+
+    ``partitions``: of contributions; ``sources``: of events; ``born``: when this deployment began, seconds since 1970;
+    ``replay``: windows close on the replayer's word and not by the clock.
+    """
+
+    def __init__(
+        self,
+        core: Ingest,
+        send: Send,
+        *,
+        partitions: int,
+        sources: int,
+        born: float,
+        replay: bool,
+        span: "Span",
+    ) -> None:
+        self.core = core
+        self.send = send
+        self.partitions = partitions
+        self.sources = sources
+        self.replay = replay
+        self.span = span
+        self.since = span[0] if replay else self._closed_at(born)
+        self._closed: dict[int, int] = {}  # per source partition: the word, or what its arrivals say
+        self._told: dict[int, int] = {}
+
+    async def handle(self, batch: Batch) -> None:
+        """One fetched batch: rows on their way and acknowledged before the partition promises anything beyond them."""
+        for records, word in self._segments(batch.records):
+            closed = self._closed.get(batch.partition, -(10**6)) if self.replay else None
+            if records:
+                result = self.core.ingest(batch.partition, records, closed)
+                for partition, contributions in result.contributions.items():
+                    await self.send(CONTRIBUTIONS, partition, encode_contribution(contributions))
+                if result.rejections:
+                    await self.send(REJECTIONS, 0, encode_rejections(result.rejections))
+            if word is not None:
+                self._closed[batch.partition] = max(word, self._closed.get(batch.partition, word))
+            elif not self.replay:
+                self._arrived(batch.partition, max(record.arrived for record in records))
+        await self.tell(batch.partition)
+
+    async def idle(self, partition: int, now: float) -> None:
+        """A source partition had nothing more to give when the clock showed ``now``."""
+        if not self.replay:
+            self._arrived(partition, now - MARGIN)
+            await self.tell(partition)
+
+    def forget(self, partition: int) -> None:
+        """The source partition was given to another worker: what was told of it may have to be told again."""
+        self._closed.pop(partition, None)
+        self._told.pop(partition, None)
+
+    async def tell(self, partition: int) -> None:
+        """Sends the source partition's progress to every partition of contributions, when it has changed."""
+        closed = self._closed.get(partition)
+        if closed is None or self._told.get(partition) == closed:
+            return
+        progress = Progress(partition, self.sources, closed, self.since, self.span[1] if self.replay else None)
+        value = encode_contribution(progress)
+        for destination in range(self.partitions):
+            await self.send(CONTRIBUTIONS, destination, value)
+        self._told[partition] = closed
+
+    def _arrived(self, partition: int, seconds: float) -> None:
+        closed = self._closed_at(seconds)
+        self._closed[partition] = max(closed, self._closed.get(partition, closed))
+
+    def _closed_at(self, seconds: float) -> int:
+        return self.core.calendar.day(seconds - self.core.policy.lateness)
+
+    def _segments(self, records: list[Record]) -> Iterator[tuple[list[Record], int | None]]:
+        """The records between two words. In operation nobody's word counts: such a record is an empty one."""
+        if not self.replay:
+            yield records, None
+            return
+        segment: list[Record] = []
+        for record in records:
+            word = _word(record)
+            if word is None:
+                segment.append(record)
+            else:
+                yield segment, word
+                segment = []
+        if segment:
+            yield segment, None
+
+
+Span = tuple[int | None, int | None]  # the days that a replay declares: the first, and the first after
+
+
+def _word(record: Record) -> int | None:
+    if record.value:
+        return None
+    for name, value in record.headers:
+        if name == WORD:
+            return day_of(date.fromisoformat(value.decode()))
+    return None

@@ -1,0 +1,88 @@
+"""The topics, their retention and how they are made. The same table is in the compose file and in the AsyncAPI
+document.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import TopicAlreadyExistsError
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+EVENTS: Final = "usage.events"
+CONTRIBUTIONS: Final = "usage.contributions"
+TALLIES: Final = "usage.tallies"
+RELEASES: Final = "usage.releases"
+REJECTIONS: Final = "usage.rejections"
+
+# Tallies and releases hold a whole window's cells in a record.
+_LARGE: Final = {"max.message.bytes": "16777216"}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic. ``config``: as Kafka names its settings."""
+
+    name: str
+    partitions: int
+    purpose: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+TOPICS: Final = (
+    Topic(
+        EVENTS,
+        4,
+        "what applications emit; the only topic with identifiers",
+        # The broker's clock, not the application's, says when an event arrived.
+        {
+            "retention.ms": str(48 * HOUR_MS),
+            "message.timestamp.type": "LogAppendTime",
+            "cleanup.policy": "delete",
+        },
+    ),
+    Topic(
+        CONTRIBUTIONS,
+        4,
+        "pseudonyms and sealed cells, until the longest window has closed",
+        {"retention.ms": str(35 * DAY_MS), "cleanup.policy": "delete"},
+    ),
+    Topic(
+        TALLIES,
+        1,
+        "exact counts of closed windows, until they are released",
+        {"retention.ms": str(7 * DAY_MS), "cleanup.policy": "delete", **_LARGE},
+    ),
+    Topic(
+        RELEASES,
+        1,
+        "noisy results, for ever",
+        {"retention.ms": "-1", "cleanup.policy": "compact", **_LARGE},
+    ),
+    Topic(
+        REJECTIONS,
+        1,
+        "why and where an event was not counted, never what it said",
+        {"retention.ms": str(7 * DAY_MS), "cleanup.policy": "delete"},
+    ),
+)
+
+
+def create_topics(kafka: Mapping[str, Any], *, replication: int = 1, partitions: int | None = None) -> list[str]:
+    """Makes the topics that are not there yet; gives their names. ``partitions``: of events and contributions."""
+    admin = KafkaAdminClient(**kafka)
+    made = []
+    try:
+        for topic in TOPICS:
+            count = partitions if partitions and topic.partitions > 1 else topic.partitions
+            try:
+                admin.create_topics([NewTopic(topic.name, count, replication, topic_configs=dict(topic.config))])
+                made.append(topic.name)
+            except TopicAlreadyExistsError:
+                continue
+    finally:
+        admin.close()
+    return made
