@@ -55,7 +55,8 @@ class Delivery(Generic[T]):
         self._thread: threading.Thread | None = None
         self._producer: Any = None
         self._wake_at = 1.0  # how many events in the buffer wake the thread
-        self._hurry = self._ended = False
+        self._urgent = 0.0  # events with a lower number do not linger
+        self._nudged = self._ended = False
         self._deadline = inf
         self._error, self._reported, self._report_due = "", 0, -inf
 
@@ -102,7 +103,7 @@ class Delivery(Generic[T]):
         """Wait until all that was put before has left; True if none was dropped as undeliverable."""
         with self._lock:
             last, failed = self.next, self._counts["dropped_failed"]
-            self._hurry = True
+            self._urgent, self._nudged = max(self._urgent, last), True
             self._work.notify()
             left = self._done.wait_for(lambda: self._first_waiting() >= last, timeout)
             return left and self._counts["dropped_failed"] == failed
@@ -114,7 +115,7 @@ class Delivery(Generic[T]):
         """Take no more events, and give those that wait this long to leave. Returns at once."""
         with self._lock:
             if not self._closing:
-                self._closing = self._hurry = True
+                self._closing, self._urgent, self._nudged = True, inf, True
                 self._deadline = time.monotonic() + timeout
                 self._work.notify()
 
@@ -164,12 +165,13 @@ class Delivery(Generic[T]):
                 return False
             self._wake_at = inf if pause else EVENTS_IN_RECORD
             # Events gather while we connect: the first round need not linger.
-            seconds = pause or (self._linger if self._producer and not self._closing else 0.0)
+            lingers = self._producer and self._first_waiting() >= self._urgent
+            seconds = pause or (self._linger if lingers else 0.0)
             self._work.wait_for(
-                lambda: self._hurry or (not pause and len(self._buffer) >= EVENTS_IN_RECORD),
+                lambda: self._nudged or (not pause and len(self._buffer) >= EVENTS_IN_RECORD),
                 min(seconds, max(0.0, self._deadline - time.monotonic())),
             )
-            self._wake_at, self._hurry = inf, False
+            self._wake_at, self._nudged = inf, False
             if time.monotonic() >= self._deadline:
                 self._abandon()
             return self._counts["buffered"] > 0 or not self._closing
@@ -209,7 +211,12 @@ class Delivery(Generic[T]):
         parts: list[bytes] = []
         size = 0
         for number, event in list(self._round.items()):
-            part = self._encode(number, event)
+            try:
+                part = self._encode(number, event)
+            except Exception as error:  # it would hold up all others for ever
+                self._error = type(error).__name__
+                self._settle([number], "dropped_failed")
+                continue
             if part is None:
                 self._settle([number], "opted_out")
                 continue
@@ -287,10 +294,5 @@ def _finish_before_kafka() -> None:
     atexit.register(_finish_all)
 
 
-def _forget_parent() -> None:
-    for delivery in list(_deliveries):
-        delivery.forget_parent()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)
+    os.register_at_fork(after_in_child=lambda: [delivery.forget_parent() for delivery in list(_deliveries)])

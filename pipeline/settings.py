@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from pipeline.core.windows import day_of
+from pipeline.core.windows import Span, day_of
 
 _PACKAGED = Path(__file__).parent / "_schemas"
 SCHEMAS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "schemas"
@@ -76,10 +76,10 @@ class Settings:
         return settings
 
     @property
-    def span(self) -> tuple[int | None, int | None]:
+    def span(self) -> Span:
         """The days that a replay declares, as ordinals: the first, and the first after."""
         try:
-            since, until = (day_of(date.fromisoformat(d)) if d else None for d in (self.since, self.until))
+            since, until = (day_of(date.fromisoformat(day)) if day else None for day in (self.since, self.until))
         except ValueError:
             raise SettingsError("HEADCOUNT_SINCE and HEADCOUNT_UNTIL are dates such as 2026-05-01") from None
         return since, until

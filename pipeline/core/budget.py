@@ -54,7 +54,8 @@ class Accountant:
         if self.epsilon_month > policy.budget.max_epsilon:
             raise OverBudget(
                 f"a subject's month costs epsilon {self.epsilon_month:.2f}, "
-                f"the policy allows {policy.budget.max_epsilon:g}: lower rho in [budget], or raise max_epsilon and announce it"
+                f"the policy allows {policy.budget.max_epsilon:g}: "
+                "lower rho in [budget], or raise max_epsilon and announce it"
             )
 
     @property

@@ -17,7 +17,7 @@ from pipeline.core.outcomes import Reason, Rejection
 from pipeline.core.policy import Policy
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKey
 from pipeline.core.statistics import Plan
-from pipeline.core.windows import Calendar, Kind, Window, window_of
+from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, window_of
 
 _NOBODY = bytes(PSEUDONYM_BYTES)
 _CACHE = 100_000
@@ -74,13 +74,22 @@ class Batch:
 class Ingest:
     """The first hop under one registry, plan, policy and set of keys. Pure but for the keys that the store draws."""
 
-    def __init__(self, registry: Registry, plan: Plan, policy: Policy, keys: KeyStore, partitions: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        plan: Plan,
+        policy: Policy,
+        keys: KeyStore,
+        partitions: int,
+        span: Span = (None, None),
+    ) -> None:
         self.plan = plan
         self.policy = policy
         self.keys = keys
+        self.since, self.until = span
         self.decoder = Decoder(registry)
         self.calendar = Calendar(policy.timezone)
-        self.effective = (policy.effective - type(policy.effective)(1970, 1, 1)).days
+        self.effective = day_of(policy.effective)
         self.router = Router(keys.route(), partitions)
         self._generalised: dict[Values, Values | Reason] = {}
         self._fields = tuple(registry.fields.items())
@@ -129,7 +138,7 @@ def decode(ingest: Ingest, batch: Batch) -> None:
 
 
 def place(ingest: Ingest, batch: Batch) -> None:
-    """Times become days; the future, closed windows and days before the policy are rejected."""
+    """Times become days; the future, closed windows, and days that are not this policy's or replay's are rejected."""
     ahead = ingest.policy.future_minutes * 60
     day_at = ingest.calendar.day
     shortest = ingest.plan.kinds[0]
@@ -143,6 +152,8 @@ def place(ingest: Ingest, batch: Batch) -> None:
             reasons.append(Reason.FUTURE)
         elif day < ingest.effective:
             reasons.append(Reason.BEFORE_POLICY)
+        elif (ingest.since is not None and day < ingest.since) or (ingest.until is not None and day >= ingest.until):
+            reasons.append(Reason.OUT_OF_SPAN)
         elif window_of(shortest, day).end <= closed:
             reasons.append(Reason.LATE)
         else:

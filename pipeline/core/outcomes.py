@@ -32,6 +32,7 @@ class Reason(StrEnum):
     )
     FUTURE = "future"  # later than the clock by more than the policy allows
     BEFORE_POLICY = "before_policy"  # on a day before the policy took effect
+    OUT_OF_SPAN = "out_of_span"  # on a day that the replay did not declare
     LATE = "late"  # its window is closed
     DUPLICATE = "duplicate"  # the same subject, source and id were counted before
 

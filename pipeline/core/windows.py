@@ -17,6 +17,9 @@ _EPOCH_ORDINAL = _EPOCH.toordinal()
 _SECONDS_PER_DAY = 86_400
 
 
+Span = tuple[int | None, int | None]  # days: the first, and the first after; None is without bound
+
+
 def day_of(day: date) -> int:
     """The ordinal of a calendar date."""
     return day.toordinal() - _EPOCH_ORDINAL

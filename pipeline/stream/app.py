@@ -28,7 +28,7 @@ from pipeline.stream.ingesting import IngestHop
 from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
 from pipeline.stream.releaselog import LogUnreadable
 from pipeline.stream.releasing import KeyGone, ReleaseHop
-from pipeline.stream.tallying import TallyHop
+from pipeline.stream.tallying import GapInLog, TallyHop
 from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, TALLIES
 from pipeline.stream.transport import BatchSchema, Consumer, Transport
 
@@ -49,13 +49,19 @@ def build_app(settings: Settings) -> faust.App:
         await app.producer.send_and_wait(topic, None, value, partition, None, None)
 
     ingest_hop = IngestHop(
-        Ingest(declarations.registry, declarations.plan, declarations.policy, keys, sizes[CONTRIBUTIONS]),
+        Ingest(
+            declarations.registry,
+            declarations.plan,
+            declarations.policy,
+            keys,
+            sizes[CONTRIBUTIONS],
+            settings.span if settings.clock == "replay" else (None, None),
+        ),
         send,
         partitions=sizes[CONTRIBUTIONS],
         sources=sizes[EVENTS],
         born=keys.born(),
         replay=settings.clock == "replay",
-        span=settings.span,
     )
     tally_hop = TallyHop(
         declarations.plan, send, partitions=sizes[CONTRIBUTIONS], bounded=declarations.policy.budget.bounded
@@ -117,11 +123,7 @@ def build_app(settings: Settings) -> faust.App:
 
     lost: list[TP] = []
 
-    def start_offset(tp: TP) -> int | None:
-        return tally_hop.start_offset(tp.partition) if tp.topic == CONTRIBUTIONS else None
-
-    Consumer.start_offset = staticmethod(start_offset)
-    Consumer.rewound = frozenset({CONTRIBUTIONS, TALLIES})
+    Consumer.resume = {CONTRIBUTIONS: tally_hop.resume, TALLIES: lambda _, earliest: earliest}
     if not declarations.accountant.protects:
         log.warning(
             "POLICY %s PROTECTS NOBODY: for tests on invented or public data only",
@@ -186,7 +188,7 @@ async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> Non
 
 
 # Errors whose text is ours and says what to do; no other text is printed.
-SPEAKABLE = (KeyStoreError, KeyGone, LogUnreadable)
+SPEAKABLE = (GapInLog, KeyGone, KeyStoreError, LogUnreadable)
 
 
 def __getattr__(name: str) -> Any:

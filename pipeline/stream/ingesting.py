@@ -34,15 +34,13 @@ class IngestHop:
         sources: int,
         born: float,
         replay: bool,
-        span: "Span",
     ) -> None:
         self.core = core
         self.send = send
         self.partitions = partitions
         self.sources = sources
         self.replay = replay
-        self.span = span
-        self.since = span[0] if replay else self._closed_at(born)
+        self.since = core.since if replay else self._closed_at(born)
         self._closed: dict[int, int] = {}  # per source partition: the word, or what its arrivals say
         self._told: dict[int, int] = {}
 
@@ -78,7 +76,7 @@ class IngestHop:
         closed = self._closed.get(partition)
         if closed is None or self._told.get(partition) == closed:
             return
-        progress = Progress(partition, self.sources, closed, self.since, self.span[1] if self.replay else None)
+        progress = Progress(partition, self.sources, closed, self.since, self.core.until)
         value = encode_contribution(progress)
         for destination in range(self.partitions):
             await self.send(CONTRIBUTIONS, destination, value)
@@ -106,9 +104,6 @@ class IngestHop:
                 segment = []
         if segment:
             yield segment, None
-
-
-Span = tuple[int | None, int | None]  # the days that a replay declares: the first, and the first after
 
 
 def _word(record: Record) -> int | None:

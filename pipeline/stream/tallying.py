@@ -16,6 +16,10 @@ from pipeline.stream.transport import Batch
 Send = Callable[[str, int, bytes], Awaitable[None]]
 
 
+class GapInLog(RuntimeError):
+    """The records of a partition do not follow on each other: a fold over them would be wrong."""
+
+
 class TallyHop:
     """Folds batches of ``usage.contributions`` and sends the tallies of windows that have closed."""
 
@@ -30,13 +34,14 @@ class TallyHop:
     async def handle(self, batch: Batch) -> None:
         state = self.states.get(batch.partition)
         if state is None:
-            state = PartitionState(batch.partition, self.partitions, self.plan, bounded=self.bounded)
-            self.states[batch.partition] = state
+            return  # fetched before the partition was given away
         rejections = []
         tallies: list[Tally | Closed] = []
         for record in batch.records:
-            if record.offset < self.read.get(batch.partition, 0):
+            if record.offset < self.read[batch.partition]:
                 continue
+            if record.offset > self.read[batch.partition]:
+                raise GapInLog("contributions were skipped: the state is made again from the log")
             contribution = decode_contribution(record.value or b"")
             if isinstance(contribution, Contributions):
                 rejections += state.fold(contribution)
@@ -48,9 +53,12 @@ class TallyHop:
         for tally in tallies:
             await self.send(TALLIES, 0, encode_tally(tally))
 
-    def start_offset(self, partition: int) -> int | None:
-        """Where to read on; ``None``: from the beginning, the state is made again."""
-        return self.read.get(partition) if partition in self.states else None
+    def resume(self, partition: int, earliest: int) -> int:
+        """Where to read on. A partition that is new to this worker is read from its beginning, to make its state."""
+        if partition not in self.states or self.read[partition] < earliest:
+            self.states[partition] = PartitionState(partition, self.partitions, self.plan, bounded=self.bounded)
+            self.read[partition] = earliest
+        return self.read[partition]
 
     def forget(self, partition: int) -> None:
         """The partition was given to another worker."""

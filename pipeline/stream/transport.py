@@ -8,6 +8,7 @@ version is pinned exactly and the tests in ``tests/stream`` hold each of them.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import faust
@@ -43,9 +44,9 @@ class BatchSchema(faust.Schema):
 class Consumer(driver.Consumer):
     """Faust's consumer, but for what a message is and how far it may commit."""
 
-    # Where to read a partition from, for topics whose state is a fold that this worker makes again. Set by the app.
-    start_offset: Callable[[TP], int | None] = staticmethod(lambda _: None)
-    rewound: frozenset[str] = frozenset()
+    # For topics whose state is a fold that this worker makes again: where to read a partition from, given the earliest
+    # offset that the log still has. Set by the app.
+    resume: Mapping[str, Callable[[int, int], int]] = MappingProxyType({})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -95,12 +96,11 @@ class Consumer(driver.Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         offsets = dict(await super().seek_to_committed())
-        rewind = [tp for tp in self.assignment() if tp.topic in self.rewound]
-        if rewind:
-            earliest = await self.earliest_offsets(*rewind)
-            for tp in rewind:
-                known = self.start_offset(tp)
-                offsets[tp] = earliest[tp] if known is None else max(known, earliest[tp])
+        folded = [tp for tp in self.assignment() if tp.topic in self.resume]
+        if folded:
+            earliest = await self.earliest_offsets(*folded)
+            for tp in folded:
+                offsets[tp] = self.resume[tp.topic](tp.partition, earliest[tp])
                 await self.seek(tp, offsets[tp])
         return offsets
 
