@@ -18,19 +18,19 @@ from typing import Any
 import faust
 from faust.types import TP
 from kafka import KafkaAdminClient
-from yarl import URL
 
 from pipeline.core.ingest import Ingest
 from pipeline.declarations import read_declarations
 from pipeline.noise import OpenDPNoise
 from pipeline.settings import Settings
+from pipeline.stream.framework import new_app
 from pipeline.stream.ingesting import IngestHop
 from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
 from pipeline.stream.releaselog import LogUnreadable
 from pipeline.stream.releasing import KeyGone, ReleaseHop
 from pipeline.stream.tallying import GapInLog, TallyHop
 from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, TALLIES
-from pipeline.stream.transport import BatchSchema, Consumer, Transport
+from pipeline.stream.transport import BatchSchema, Consumer
 
 EXIT_SOFTWARE = 70
 IDLE_SECONDS = 1.0
@@ -43,7 +43,7 @@ def build_app(settings: Settings) -> faust.App:
     declarations = read_declarations(settings, datetime.now(UTC).date())
     keys = FileKeyStore(settings.keys, read_kek(settings))
     sizes = topic_sizes(settings)
-    app = _faust_app(settings)
+    app = new_app(settings)
 
     async def send(topic: str, partition: int, value: bytes) -> None:
         await app.producer.send_and_wait(topic, None, value, partition, None, None)
@@ -143,36 +143,6 @@ def topic_sizes(settings: Settings) -> dict[str, int]:
     if missing := [name for name in (EVENTS, CONTRIBUTIONS, TALLIES) if not sizes.get(name)]:
         raise RuntimeError(f"topics are missing: {', '.join(missing)}; `headcount topics` makes them")
     return sizes
-
-
-def _faust_app(settings: Settings) -> faust.App:
-    app = faust.App(
-        settings.group,
-        broker=[URL(f"kafka://{each}") for each in settings.bootstrap_servers.split(",")],
-        store="memory://",
-        processing_guarantee="at_least_once",
-        autodiscover=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        web_enabled=False,
-        web_tables_enabled=False,
-        web_router_enabled=False,
-        worker_redirect_stdouts=False,
-        broker_commit_interval=1.0,
-        broker_session_timeout=settings.session_timeout,
-        broker_heartbeat_interval=settings.session_timeout / 4,
-        broker_request_timeout=max(90.0, settings.session_timeout),
-        broker_max_poll_records=5000,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=16 << 20,
-        producer_max_request_size=16 << 20,
-        producer_acks=-1,
-        producer_linger=0,
-        stream_buffer_maxsize=64,
-        stream_wait_empty=False,
-    )
-    app.transport = Transport(app.conf.broker_consumer, app)
-    return app
 
 
 async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> None:

@@ -1,6 +1,7 @@
 """Releases to build on, and places to fold them into."""
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -107,10 +108,18 @@ def open_release() -> Callable[..., Release]:
     return build_open_release
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work file into which nothing was folded."""
+    path = tmp_path_factory.mktemp("empty") / "work.duckdb"
+    open_work(path).close()
+    return path
+
+
 @pytest.fixture
-def work(tmp_path: Path) -> Iterator[DuckDBPyConnection]:
-    """An empty work file in ``tmp_path``."""
-    with open_work(tmp_path / "work.duckdb") as connection:
+def work(tmp_path: Path, empty: Path) -> Iterator[DuckDBPyConnection]:
+    """An empty work file in ``tmp_path``, open."""
+    with open_work(Path(shutil.copy(empty, tmp_path))) as connection:
         yield connection
 
 

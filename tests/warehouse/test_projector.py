@@ -1,8 +1,6 @@
 """The projector: the log of releases, folded and published, and never past what it cannot read."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -153,10 +151,29 @@ def test_following_publishes_what_is_new_and_no_more_often_than_asked(kafka: Kaf
         until((tmp_path / LINK).exists)
         write(kafka, topic, days(2, 3))
         until(lambda: len(projector.folded) == 2)
+        write(kafka, topic, days(4))  # once this is folded too, the moment to publish the others has passed
+        until(lambda: projector.folded[0] == 3)
         assert windows(tmp_path) == 1
     # the rest is published on the way out
-    assert windows(tmp_path) == 3
+    assert windows(tmp_path) == 4
     assert len(published(tmp_path)) == 2
+
+
+def test_nothing_is_published_before_the_log_was_read_to_its_end(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    write(kafka, topic, days(1, 2, 3, 4, 5, 6))
+    slow = kafka | {"max_poll_records": 1}
+    with Projector(tmp_path, slow, topic=topic) as projector, following(projector, every=0.01):
+        until(lambda: sum(projector.folded.values()) == 6)
+    assert len(published(tmp_path)) == 1
+    assert windows(tmp_path) == 6
+
+
+def test_what_a_crash_left_is_removed_at_the_next_start(kafka: Kafka, tmp_path: Path) -> None:
+    leftover = tmp_path / "snapshots" / "statistics-000007.duckdb.partial"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"half a file")
+    Projector(tmp_path, kafka).close()
+    assert not leftover.exists()
 
 
 def test_while_nothing_is_new_nothing_is_published(kafka: Kafka, topic: str, tmp_path: Path) -> None:
@@ -265,19 +282,3 @@ def test_readers_keep_what_was_published_until_a_rebuild_is_through(kafka: Kafka
         projector.catch_up()
     with Projector(tmp_path, kafka, topic=topic, fresh=True):
         assert windows(tmp_path) == 2
-
-
-def test_a_work_file_that_is_open_elsewhere_is_an_error_that_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "work.duckdb"
-    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "open\n"
-        with pytest.raises(BusyError, match="another process has"):
-            open_work(path)
-    finally:
-        holder.kill()
-        holder.wait()

@@ -12,21 +12,22 @@ from pipeline.warehouse.errors import NothingPublishedError, WarehouseError
 from pipeline.warehouse.reader import ProtectsNobody, Statistics
 from pipeline.warehouse.snapshots import LINK, publish
 from pipeline.warehouse.tables import apply
+from pipeline.warehouse.work import open_work
 
 from .conftest import PLATFORMS, build_open_release, build_release, dimension, measure
 
 
-@pytest.fixture
-def published(work: DuckDBPyConnection, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with two statistics of two days, a week and a month."""
+    directory = tmp_path_factory.mktemp("published")
+    releases = [build_release(window="week"), build_release(window="month", values=[[9, 8, 7, 6], [5, 4, 3, 2]])]
     for day in ("2026-05-01", "2026-05-02"):
-        apply(work, [build_release(day=day), build_open_release(day)])
-    apply(
-        work,
-        [build_release(window="week"), build_release(window="month", values=[[9, 8, 7, 6], [5, 4, 3, 2]])],
-    )
-    publish(work, tmp_path)
-    return tmp_path
+        releases += [build_release(day=day), build_open_release(day)]
+    with open_work(directory / "work.duckdb") as connection:
+        apply(connection, releases)
+        publish(connection, directory)
+    return directory
 
 
 @pytest.mark.parametrize("source", ["", LINK, "snapshots/statistics-000001.duckdb"])
@@ -123,16 +124,18 @@ def test_an_unknown_statistic_is_answered_with_those_there_are(published: Path) 
         statistics.frame("x; DROP TABLE y")
 
 
-def test_a_newer_snapshot_is_seen_when_asked_for(published: Path, work: DuckDBPyConnection) -> None:
-    with Statistics(published) as old:
+def test_a_newer_snapshot_is_seen_when_asked_for(work: DuckDBPyConnection, tmp_path: Path) -> None:
+    apply(work, [build_release()])
+    publish(work, tmp_path)
+    with Statistics(tmp_path) as old:
         assert not old.refresh()
-        apply(work, [build_release(day="2026-05-03")])
-        publish(work, published)
-        assert len(old.frame("by_platform")) == 8
-        with Statistics(published) as new:
-            assert len(new.frame("by_platform")) == 12
+        apply(work, [build_release(day="2026-05-02")])
+        publish(work, tmp_path)
+        assert len(old.frame("by_platform")) == 4
+        with Statistics(tmp_path) as new:
+            assert len(new.frame("by_platform")) == 8
         assert old.refresh()
-        assert len(old.frame("by_platform")) == 12
+        assert len(old.frame("by_platform")) == 8
         assert not old.refresh()
 
 
@@ -153,6 +156,7 @@ def test_before_anything_is_published_the_error_says_what_to_run(tmp_path: Path)
         "SELECT * FROM read_text('/etc/hostname')",
         "ATTACH '/tmp/x.duckdb'",
         "SET enable_external_access = true",
+        "SET threads = 1",
         "INSTALL httpfs",
     ],
 )

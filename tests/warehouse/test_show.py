@@ -11,6 +11,7 @@ from duckdb import DuckDBPyConnection
 from pipeline.show import show
 from pipeline.warehouse.snapshots import publish
 from pipeline.warehouse.tables import apply
+from pipeline.warehouse.work import open_work
 
 from .conftest import build_open_release, build_release, dimension, measure
 
@@ -21,29 +22,26 @@ def run(*arguments: str, code: int = 0) -> str:
     return result.output
 
 
-@pytest.fixture
-def home(work: DuckDBPyConnection, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory with three statistics."""
+    directory = tmp_path_factory.mktemp("home")
+    alone = [measure("users", 20.0)]
+    releases = [build_release("active", window="month", dimensions=[], values=[[12_345], [5]])]
     for day, users in (("2026-05-01", 900), ("2026-05-02", 450), ("2026-05-03", -9)):
-        apply(
-            work,
-            [
-                build_release(day=day, values=[[users, 30, 500, 0], [1, 2, 3, 4]]),
-                build_open_release(day),
-                build_release(
-                    "active",
-                    day,
-                    dimensions=[],
-                    measures=[measure("users", 20.0)],
-                    values=[[users]],
-                    description="how many use it",
-                ),
-            ],
-        )
-    # on the fourth day one cell is held back
-    apply(work, [build_open_release("2026-05-04", cells=[("search", "web")], values=[[1_000], [5_000]])])
-    apply(work, [build_release("active", window="month", dimensions=[], values=[[12_345], [5]])])
-    publish(work, tmp_path)
-    return str(tmp_path)
+        releases += [
+            build_release(day=day, values=[[users, 30, 500, 0], [1, 2, 3, 4]]),
+            build_open_release(day),
+            build_release(
+                "active", day, dimensions=[], measures=alone, values=[[users]], description="how many use it"
+            ),
+        ]
+    # on the fourth day two cells are held back
+    releases.append(build_open_release("2026-05-04", cells=[("search", "web")], values=[[1_000], [5_000]]))
+    with open_work(directory / "work.duckdb") as connection:
+        apply(connection, releases)
+        publish(connection, directory)
+    return str(directory)
 
 
 def test_without_a_name_it_lists_what_there_is(home: str) -> None:

@@ -125,7 +125,7 @@ while True:
     slowest = max(slowest, time.monotonic() - started)
     assert rows % 4 == 0 and rows >= before, (rows, before)
     before, queries = rows, queries + 1
-    if rows == 4 * 30:
+    if rows == 4 * 12:
         break
 print(queries, slowest)
 """
@@ -143,7 +143,7 @@ def test_no_writer_and_no_reader_waits_for_the_other(work: DuckDBPyConnection, t
             assert reader.stdout is not None
             assert reader.stdout.readline() == "ready\n"
         slowest = 0.0
-        for day in range(2, 31):
+        for day in range(2, 13):
             apply(work, [build_release(day=f"2026-05-{day:02}")])
             started = time.monotonic()
             publish(work, tmp_path)
@@ -152,7 +152,7 @@ def test_no_writer_and_no_reader_waits_for_the_other(work: DuckDBPyConnection, t
             output, _ = reader.communicate(timeout=60)
             queries, waited = output.split()
             assert reader.returncode == 0
-            assert int(queries) > 10
+            assert int(queries) > 3
             assert float(waited) < 5
         assert slowest < 5
     finally:

@@ -1,5 +1,7 @@
 """The fold: releases in, the same tables out, whatever their order, batches and repetitions."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.release import Release
-from pipeline.warehouse.errors import UnusableReleaseError, WarehouseError
+from pipeline.warehouse.errors import BusyError, UnusableReleaseError, WarehouseError
 from pipeline.warehouse.tables import apply, holds
 from pipeline.warehouse.work import open_work, positions
 
@@ -40,7 +42,7 @@ HISTORY: tuple[Release, ...] = (
     build_open_release(),
     build_open_release("2026-05-02", cells=[], values=[[], []]),
     build_open_release("2026-06-01", dimensions=(dimension("feature"), dimension("platform", "web", "ios"))),
-    build_open_release("2026-06-02", total=None),
+    build_open_release("2026-06-02", cells=[("zoom", "web")], values=[[200], [300]], total=None),
     build_open_release("2026-06-03", dimensions=(dimension("feature", "export", "search"), dimension("platform"))),
 )
 
@@ -52,7 +54,7 @@ def expected(content: Content) -> dict[str, Any]:
         return content(connection)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_the_order_the_batches_and_the_repetitions_of_releases_do_not_matter(
     data: st.DataObject, content: Content, expected: dict[str, Any]
@@ -226,3 +228,19 @@ def test_a_hundred_thousand_cells_are_folded_as_they_are(work: DuckDBPyConnectio
     apply(work, [build_open_release(cells=cells, values=values)])
     rows = work.execute("SELECT feature, platform, users, events FROM feature_use").fetchall()
     assert sorted(rows) == sorted((*cell, *numbers) for cell, *numbers in zip(cells, *values, strict=True))
+
+
+def test_a_work_file_that_is_open_elsewhere_is_an_error_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "work.duckdb"
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(BusyError, match="another process has"):
+            open_work(path)
+    finally:
+        holder.kill()
+        holder.wait()

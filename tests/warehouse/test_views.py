@@ -133,7 +133,7 @@ def test_what_is_held_back_is_the_total_less_what_is_shown(work: DuckDBPyConnect
     assert frame["users_variance"].tolist() == [30.0**2, 30.0**2]
     assert frame["events_held_back_variance"].tolist() == [120.0**2 + 3 * 80.0**2, 120.0**2]
     assert frame["events_held_back_upper"][0] == pytest.approx(700 + Z * sqrt(120**2 + 3 * 80**2), rel=1e-6)
-    assert frame["events_held_back_grade"].tolist() == ["rough", "precise"]
+    assert frame["events_held_back_grade"].tolist() == ["noise", "precise"]
 
 
 def test_nobody_can_subtract_users(work: DuckDBPyConnection) -> None:
