@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test lint format bench schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ format: .venv/.dev ## format the code
 
 bench: .venv/.dev ## measure; prints ratios to a ceiling measured in the same run
 	@$(BIN)/python -m tests.bench
+
+schemas: .venv/.dev ## write the generated files of schemas/ from the code
+	@$(BIN)/python -c 'from pathlib import Path; from pipeline.schema_files import write_schemas; print(*write_schemas(Path("schemas")), sep="\n")'
 
 lock: .venv/.dev ## resolve the dependencies anew
 	@$(BIN)/uv pip compile pyproject.toml --extra worker --extra analyst --extra embedded --group build --universal --python-version 3.11 --generate-hashes --quiet --no-header --output-file requirements.lock

@@ -1,6 +1,5 @@
 """How the emitter reaches Kafka, through kafka-python."""
 
-import importlib
 import importlib.util
 import logging
 import socket
@@ -53,8 +52,10 @@ def connect(bootstrap_servers: str | Sequence[str], settings: Mapping[str, Any])
 
 def knock(bootstrap_servers: str | Sequence[str]) -> None:
     """Raises OSError when no server lets us in: kafka-python leaks a socket whenever it is turned away."""
+    from kafka.cluster import collect_hosts
+
     error = OSError()
-    for host, port, _ in importlib.import_module("kafka.cluster").collect_hosts(bootstrap_servers):
+    for host, port, _ in collect_hosts(bootstrap_servers):
         try:
             return socket.create_connection((host, port), KNOCK).close()
         except OSError as turned_away:
@@ -64,12 +65,13 @@ def knock(bootstrap_servers: str | Sequence[str]) -> None:
 
 def kafka_python() -> Any:
     """The library, silenced in our threads: its debug log quotes events, and its errors repeat for ever."""
-    kafka = importlib.import_module("kafka")  # here and not above: it takes a third of a second
+    import kafka  # here and not above: it takes a third of a second
+
     for name in list(logging.root.manager.loggerDict):
         if name.split(".")[0] == "kafka":
             logging.getLogger(name).addFilter(_not_ours)
     return kafka
 
 
-def _not_ours(record: logging.LogRecord) -> bool:
+def _not_ours(_: logging.LogRecord) -> bool:
     return NAME not in threading.current_thread().name

@@ -295,4 +295,4 @@ def _finish_before_kafka() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: [delivery.forget_parent() for delivery in list(_deliveries)])
+    os.register_at_fork(after_in_child=lambda: list(map(Delivery.forget_parent, list(_deliveries))))

@@ -25,8 +25,10 @@ from rich.progress import (
 )
 
 from pipeline.core.budget import OverBudget
+from pipeline.demo.command import demo
 from pipeline.settings import Settings, SettingsError
 from pipeline.show import show
+from pipeline.simulation.command import simulate
 
 EXIT_FAILED = 1
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -73,7 +75,7 @@ def explained() -> Iterator[None]:
 
 
 @main.command()
-@click.option("--loglevel", default="WARNING", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@click.option("--loglevel", default="WARNING", type=click.Choice(["INFO", "WARNING", "ERROR"]))
 def worker(loglevel: str) -> None:
     """Run a Faust worker: ingest, tally and release. Start as many as you like; they share the partitions."""
     from pipeline.worker import run_worker
@@ -243,7 +245,8 @@ def settings(as_json: bool) -> None:
         click.echo(f"{name:28} {value:40} {text}")
 
 
-main.add_command(show)
+for command in (show, simulate, demo):
+    main.add_command(command)
 
 
 @contextmanager

@@ -136,7 +136,7 @@ class UsageEmitter:
         *,
         subject: str | None = None,
         time: datetime | None = None,
-        id: str | None = None,
+        id: str | None = None,  # noqa: A002  # as CloudEvents calls it
         platform: str | None = None,
         app_version: str | None = None,
         country: str | None = None,

@@ -40,6 +40,7 @@ log = logging.getLogger("headcount.worker")
 
 def build_app(settings: Settings) -> faust.App:
     """The app under these settings. Raises where it must not start: no policy, no key, no budget, no topics."""
+    logging.disable(logging.DEBUG)  # Faust, aiokafka and kafka-python quote keys and values there
     declarations = read_declarations(settings, datetime.now(UTC).date())
     keys = FileKeyStore(settings.keys, read_kek(settings))
     sizes = topic_sizes(settings)

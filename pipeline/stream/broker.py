@@ -53,12 +53,8 @@ def embedded_broker(port: int | None = None) -> Iterator[str]:
             _wait_until_ready(process, address)
             yield address
         finally:
-            process.terminate()
-            try:
-                process.wait(2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()  # it ignores SIGTERM, and has nothing to save
+            process.wait()
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str) -> None:

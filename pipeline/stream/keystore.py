@@ -9,6 +9,7 @@ import base64
 import os
 import secrets
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,12 +53,13 @@ def read_kek(settings: Settings) -> bytes:
 
 
 class FileKeyStore:
-    """A directory of wrapped keys, readable by its owner alone."""
+    """A directory of wrapped keys, readable by its owner alone. Threads may share the store."""
 
     def __init__(self, directory: Path, kek: bytes) -> None:
         self._directory = directory
         self._wrap = AESGCMSIV(kek)
         self._known: dict[Window, WindowKey] = {}
+        self._lock = threading.Lock()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if directory.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyStoreError(f"the directory of keys can be read by others: chmod 700 {directory}")
@@ -65,6 +67,10 @@ class FileKeyStore:
 
     def window(self, window: Window) -> WindowKey | None:
         """The window's key; ``None`` once it was destroyed, by whichever worker."""
+        with self._lock:
+            return self._window(window)
+
+    def _window(self, window: Window) -> WindowKey | None:
         known = self._known.get(window)
         if known is not None and self._path(window.name).exists():
             return known
@@ -80,15 +86,17 @@ class FileKeyStore:
 
     def destroy(self, window: Window) -> None:
         """The mark first: from then on nobody draws the key again. Then the bytes."""
-        self._mark(window.name).touch(mode=0o600)
-        self._sync()
-        self._erase(window.name)
-        self._known.pop(window, None)
+        with self._lock:
+            self._mark(window.name).touch(mode=0o600)
+            self._sync()
+            self._erase(window.name)
+            self._known.pop(window, None)
 
     def forget_destroyed(self) -> None:
         """Drops from memory what another worker has destroyed."""
-        for window in [w for w in self._known if not self._path(w.name).exists()]:
-            del self._known[window]
+        with self._lock:
+            for window in [w for w in self._known if not self._path(w.name).exists()]:
+                del self._known[window]
 
     def route(self) -> bytes:
         return self._route

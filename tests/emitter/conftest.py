@@ -94,8 +94,6 @@ def records(address: str, topic: str, events: int, seconds: float = 10.0) -> lis
 
 def arrived(address: str, topic: str, events: int, seconds: float = 10.0) -> list[dict[str, Any]]:
     """The events themselves; exactly so many."""
-    found = [
-        event for record in records(address, topic, events, seconds) for event in json.loads(record.value)
-    ]
+    found = [event for record in records(address, topic, events, seconds) for event in json.loads(record.value)]
     assert len(found) == events
     return found

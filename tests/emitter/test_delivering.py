@@ -7,16 +7,19 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
+from kafka.errors import KafkaTimeoutError
 
-from pipeline._connection import NAME
-from pipeline._delivery import BYTES_IN_RECORD, EVENTS_IN_RECORD
+from pipeline._connection import connect
+from pipeline._delivery import BYTES_IN_RECORD, EVENTS_IN_RECORD, RECORDS_IN_ROUND, Delivery
 from pipeline.emitter import EmitterStats, UsageEmitter
 from pipeline.stream.broker import embedded_broker
 
@@ -24,6 +27,16 @@ from .conftest import arrived, create_topic, records
 
 Make = Callable[..., UsageEmitter]
 ROOT = Path(__file__).parents[2]
+
+
+# kafka-python keeps the records to itself, as it does while a broker does not answer.
+HELD = {"linger_ms": 60_000, "delivery_timeout_ms": 120_000}
+
+
+def wait_until_held(usage: UsageEmitter) -> None:
+    deadline = time.monotonic() + 10
+    while not (usage._delivery._producer and usage._delivery._producer._accumulator.has_incomplete):
+        assert time.monotonic() < deadline
 
 
 def balanced(stats: EmitterStats) -> bool:
@@ -50,6 +63,30 @@ def test_a_full_record_does_not_linger(make: Make, broker: str, topic: str) -> N
     assert len(records(broker, topic, EVENTS_IN_RECORD + 1)) == 2
 
 
+@pytest.mark.parametrize("end", ["flush", "close"])
+def test_flush_and_close_send_every_round_without_lingering(make: Make, broker: str, topic: str, end: str) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def opted_out(subject: str) -> bool:
+        asked.set()
+        return not answer.wait(30)
+
+    def answer_once_told_to_hurry() -> None:
+        while not usage._delivery._nudged:
+            time.sleep(0.001)
+        answer.set()
+
+    usage = make(broker, topic=topic, linger=3600, opted_out=opted_out)
+    usage.emit("call.started", subject="u-17")
+    assert asked.wait(10)
+    events = EVENTS_IN_RECORD * RECORDS_IN_ROUND + 10
+    for _ in range(events):
+        usage.emit("call.started")
+    threading.Thread(target=answer_once_told_to_hurry).start()
+    assert getattr(usage, end)(10)
+    assert usage.stats.sent == 1 + events
+
+
 def test_a_record_stays_below_its_limit_of_bytes(make: Make, broker: str, topic: str) -> None:
     usage = make(broker, topic=topic, linger=30)
     for _ in range(EVENTS_IN_RECORD):
@@ -60,9 +97,7 @@ def test_a_record_stays_below_its_limit_of_bytes(make: Make, broker: str, topic:
     assert sum(sizes) > BYTES_IN_RECORD
 
 
-def test_a_record_is_a_cloudevents_batch_that_a_foreign_client_reads(
-    make: Make, broker: str, topic: str
-) -> None:
+def test_a_record_is_a_cloudevents_batch_that_a_foreign_client_reads(make: Make, broker: str, topic: str) -> None:
     usage = make(broker, topic=topic)
     usage.emit("call.started", subject="u-17", platform="ios", app_version="3.1.4", country="NL", plan="free")
     usage.emit("call.ended", id="mine", duration_ms=1200)
@@ -159,33 +194,67 @@ def test_what_no_broker_will_take_is_dropped_and_counted_and_holds_up_nothing(
     assert [event["data"]["feature"] for event in arrived(broker, topic, 1)] == ["call.ended"]
 
 
-def test_close_leaves_no_thread_and_no_open_file(make: Make, broker: str, topic: str, absent: str) -> None:
-    def resources() -> tuple[int, int]:
-        gc.collect()
-        return threading.active_count(), len(os.listdir("/dev/fd"))
+def test_an_event_that_cannot_be_encoded_holds_up_no_other(broker: str, topic: str) -> None:
+    def encode(number: int, event: bytes) -> bytes:
+        return json.dumps(event.decode()).encode()
 
-    make(broker, topic=topic).close(10)
-    before = resources()
-    for address in (broker, absent):
-        usage = make(address, topic=topic)
-        usage.emit("call.started")
-        usage.flush(1)
-        usage.close(10 if address == broker else 0)
-    gc.disable()  # a failed connection must not wait for the collector
+    delivery = Delivery(topic, lambda: connect(broker, {}), encode, capacity=10, linger=0)
+    for event in (b"one", b"\xff", b"two"):
+        delivery.put(event)
+    assert not delivery.close(10)
+    assert (delivery.counts()["sent"], delivery.counts()["dropped_failed"]) == (2, 1)
+
+
+@contextmanager
+def nothing_left_behind(files: bool = True) -> Iterator[None]:
+    """No thread of ours and no file is open afterwards, though the garbage collector has not run."""
+    gc.collect()
+    threads, opened = set(threading.enumerate()), len(os.listdir("/dev/fd"))
+    gc.disable()
     try:
-        for thread in threading.enumerate():
-            if thread.name.startswith(NAME):
-                thread.join(20)
-        open_files = len(os.listdir("/dev/fd"))
+        yield
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        assert not files or len(os.listdir("/dev/fd")) <= opened
     finally:
         gc.enable()
-    assert open_files <= before[1]
-    assert resources()[0] <= before[0]
 
 
-def test_an_emitter_that_is_let_go_of_sends_what_it_holds_and_ends(
-    make: Make, broker: str, topic: str
-) -> None:
+def test_close_leaves_nothing_behind(make: Make, broker: str, topic: str) -> None:
+    with nothing_left_behind():
+        usage = make(broker, topic=topic)
+        usage.emit("call.started")
+        assert usage.close(10)
+
+
+def test_a_broker_that_is_away_costs_no_open_files(make: Make, absent: str) -> None:
+    with nothing_left_behind():
+        usage = make(absent)
+        usage.emit("call.started")
+        assert not usage.flush(0.1)
+        usage.close(0)
+
+
+def test_a_broker_that_never_answers_costs_no_open_files(nobody: str) -> None:
+    with nothing_left_behind(), pytest.raises(KafkaTimeoutError):
+        connect(nobody, {"bootstrap_timeout_ms": 200})
+
+
+def test_a_connection_is_let_go_of_though_it_holds_undelivered_records(make: Make, absent: str) -> None:
+    usage = make(absent)
+    with nothing_left_behind(files=False):  # kafka-python leaks those while it reconnects
+        with embedded_broker(int(absent.partition(":")[2])) as address:
+            create_topic(address, "usage.events")
+            usage.emit("call.started")
+            assert usage.flush(10)
+        usage.emit("call.ended")
+        wait_until_held(usage)
+        assert not usage.close(0)
+        usage._delivery.disconnect()
+
+
+def test_an_emitter_that_is_let_go_of_sends_what_it_holds_and_ends(make: Make, broker: str, topic: str) -> None:
     usage = UsageEmitter("shop-web", bootstrap_servers=broker, topic=topic, linger=3600)
     usage.emit("call.started")
     assert usage.flush(10)
@@ -198,6 +267,22 @@ def test_an_emitter_that_is_let_go_of_sends_what_it_holds_and_ends(
     thread.join(10)
     assert not thread.is_alive()
     arrived(broker, topic, 2)
+
+
+def test_a_forked_child_does_not_wait_for_what_its_parent_has_under_way(broker: str, topic: str) -> None:
+    script = """
+        import os
+        from pipeline.emitter import UsageEmitter
+        from tests.emitter.test_delivering import HELD, wait_until_held
+        usage = UsageEmitter("shop-web", topic=os.environ["TOPIC"], kafka=HELD)
+        usage.emit("call.started")
+        wait_until_held(usage)
+        if os.fork() == 0:
+            raise SystemExit
+        os.wait()
+        usage.close(0)
+    """
+    assert "Traceback" not in run(script, KAFKA_BOOTSTRAP_SERVERS=broker, TOPIC=topic).stderr
 
 
 def run(script: str, **values: str) -> "subprocess.CompletedProcess[str]":
@@ -240,9 +325,7 @@ def test_a_process_ends_by_itself_when_the_broker_is_away(absent: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_sends_its_own_events_and_leaves_its_parents_to_the_parent(
-    broker: str, topic: str
-) -> None:
+def test_a_forked_child_sends_its_own_events_and_leaves_its_parents_to_the_parent(broker: str, topic: str) -> None:
     script = """
         import os
         from pipeline.emitter import UsageEmitter

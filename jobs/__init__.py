@@ -1,0 +1,1 @@
+"""One verb a file, for schedulers: ``python -m jobs.replay`` is ``headcount replay``."""
