@@ -61,7 +61,6 @@ def _decompress(raw: BinaryIO, suffix: str) -> BinaryIO:
     if suffix == ".zst":
         import zstandard
 
-      
         return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw))
     return raw
 

@@ -57,7 +57,6 @@ __all__ = [
 
 ABSENT: Final[Any] = object()  # as a value for :func:`event`: leaves the attribute or field out
 EXACT: Final = SCHEMAS / "exact.toml"  # the policy without noise, thresholds and bounds
-TODAY: Final = date(2026, 5, 1)
 ARRIVED: Final = datetime(2026, 12, 31, tzinfo=UTC).timestamp()
 OPEN: Final = -(10**6)  # a day before every window: none is closed yet
 
@@ -110,7 +109,7 @@ def declarations(
     fields: str | Path | None = None,
     statistics: str | Path | None = None,
     policy: str | Path | None = None,
-    today: date = TODAY,
+    today: date = date(2026, 5, 1),
     **budget: Any,
 ) -> Declarations:
     """The declarations of TOML texts, of files, or (where nothing is given) those that are shipped.
@@ -216,14 +215,15 @@ def run(
     """All records through ingest, tallies and releases, until every window is closed and its key destroyed.
 
     Records are :func:`cut` first; deliveries are taken as they are: repeated, re-cut, out of order. ``since``,
-    ``until`` (the first day after): windows exist for these days; if not given, where events are. ``closed``: windows
-    that end by this day are closed; ``None``: judged by each record's arrival, as in operation.
+    ``until`` (the first day after): windows exist for these days only; if not given, where events are. ``closed``:
+    windows that end by this day are closed; ``None``: judged by each record's arrival, as in operation.
     """
     given = list(records)
     deliveries = [each for each in given if isinstance(each, Delivery)]
     deliveries += cut((each for each in given if isinstance(each, Record)), sources=sources)
     keys = MemoryKeyStore() if keys is None else keys
-    ingest = Ingest(declared.registry, declared.plan, declared.policy, keys, partitions)
+    first, after = (None if day is None else day_of(day) for day in (since, until))
+    ingest = Ingest(declared.registry, declared.plan, declared.policy, keys, partitions, (first, after))
     log: list[list[bytes]] = [[] for _ in range(partitions)]
     rejections: list[Rejection] = []
     for delivery in deliveries:
@@ -231,7 +231,6 @@ def run(
         rejections += result.rejections
         for partition, contributions in result.contributions.items():
             log[partition].append(encode_contribution(contributions))
-    first, after = (None if day is None else day_of(day) for day in (since, until))
     words = [encode_contribution(Progress(source, sources, FOREVER, first, after)) for source in range(sources)]
     tallies: list[Tally | Closed] = []
     for partition in range(partitions):

@@ -52,6 +52,10 @@ def demo(users: int, days: int, seed: int, first_day: datetime, workers: int, di
     from pipeline.demo.summary import print_demo
     from pipeline.demo.watching import watched
 
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{directory} cannot be made: {error.strerror}") from None
     with explained():
         settings = Settings.from_environment()
         with watched(Console(stderr=True), directory, quiet=as_json) as report:

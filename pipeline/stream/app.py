@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +23,7 @@ from pipeline.declarations import read_declarations
 from pipeline.noise import OpenDPNoise
 from pipeline.settings import Settings
 from pipeline.stream.framework import new_app
-from pipeline.stream.ingesting import IngestHop
+from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
 from pipeline.stream.releaselog import LogUnreadable
 from pipeline.stream.releasing import KeyGone, ReleaseHop
@@ -98,10 +97,9 @@ def build_app(settings: Settings) -> faust.App:
         consumer = app.consumer
         if app.rebalancing or not isinstance(consumer, Consumer):
             return
-        now = time.time()  # before the question: what arrives after it is not covered by the answer
         for tp in consumer.assignment():
-            if tp.topic == EVENTS and consumer.caught_up(tp):
-                await ingest_hop.idle(tp.partition, now)
+            if tp.topic == EVENTS and (asked := consumer.caught_up(tp)) is not None:
+                await _or_die(ingest_hop.idle, Idle(tp.topic, tp.partition, asked))
         keys.forget_destroyed()
 
     @app.on_partitions_revoked.connect

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import date
+from typing import NamedTuple
 
 from pipeline.core.contributions import Progress, encode_contribution
 from pipeline.core.events import Record
@@ -16,6 +17,14 @@ WORD = "headcount-sent-until"
 MARGIN = 10.0  # seconds by which the clocks of brokers and workers may differ
 
 Send = Callable[[str, int, bytes], Awaitable[None]]
+
+
+class Idle(NamedTuple):
+    """A source partition had nothing more to give when the broker was asked: ``asked``, seconds since 1970."""
+
+    topic: str
+    partition: int
+    asked: float
 
 
 class IngestHop:
@@ -60,11 +69,11 @@ class IngestHop:
                 self._arrived(batch.partition, max(record.arrived for record in records))
         await self.tell(batch.partition)
 
-    async def idle(self, partition: int, now: float) -> None:
-        """A source partition had nothing more to give when the clock showed ``now``."""
+    async def idle(self, idle: Idle) -> None:
+        """Time passes for a source partition that has nothing to give."""
         if not self.replay:
-            self._arrived(partition, now - MARGIN)
-            await self.tell(partition)
+            self._arrived(idle.partition, idle.asked - MARGIN)
+            await self.tell(idle.partition)
 
     def forget(self, partition: int) -> None:
         """The source partition was given to another worker: what was told of it may have to be told again."""

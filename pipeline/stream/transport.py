@@ -51,6 +51,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_flight: dict[TP, deque[int]] = {}
+        self._handed: dict[TP, int] = {}  # the first offset that was not handed on
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Mapping[TP, list[Any]]:
         fetched = await super()._getmany(active_partitions, timeout)
@@ -72,6 +73,7 @@ class Consumer(driver.Consumer):
             ],
         )
         self._in_flight.setdefault(tp, deque()).append(last.offset)
+        self._handed[tp] = last.offset + 1
         self._read_offset[tp] = last.offset  # else Faust takes the batch for a gap, and commits stop
         message = super()._to_message(tp, last)
         message.key, message.value = None, batch
@@ -95,32 +97,36 @@ class Consumer(driver.Consumer):
         await super().perform_seek()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Every partition gets a known place: what was committed, what the state says, or the beginning."""
         offsets = dict(await super().seek_to_committed())
-        folded = [tp for tp in self.assignment() if tp.topic in self.resume]
-        if folded:
-            earliest = await self.earliest_offsets(*folded)
-            for tp in folded:
-                offsets[tp] = self.resume[tp.topic](tp.partition, earliest[tp])
+        unknown = [tp for tp in self.assignment() if tp.topic in self.resume or (offsets.get(tp) or -1) < 0]
+        if unknown:
+            earliest = await self.earliest_offsets(*unknown)
+            for tp in unknown:
+                resume = self.resume.get(tp.topic)
+                offsets[tp] = earliest[tp] if resume is None else resume(tp.partition, earliest[tp])
                 await self.seek(tp, offsets[tp])
+        self._handed = {TP(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
         return offsets
 
     async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
         for tp in revoked:
             self._in_flight.pop(tp, None)
+            self._handed.pop(tp, None)
         await super().on_partitions_revoked(set(revoked))
 
-    def caught_up(self, tp: TP) -> bool:
-        """Whether all that the broker had at the last fetch was handed on and acknowledged."""
+    def caught_up(self, tp: TP) -> float | None:
+        """When the broker last said that it had nothing beyond what was handed on and committed; ``None`` if it has.
+
+        Seconds since 1970: a broker that cannot be reached says nothing, and the time stands still.
+        """
         consumer = self._thread._consumer
-        if consumer is None or self._in_flight.get(tp):
-            return False
+        if consumer is None or self._in_flight.get(tp) or tp not in self._handed:
+            return None
         state = consumer._subscription.subscription.assignment.state_value(tp)
-        return (
-            state is not None
-            and state.highwater is not None
-            and state._position is not None
-            and state._position >= state.highwater
-        )
+        if state is None or state.timestamp is None or state.highwater is None or self._handed[tp] < state.highwater:
+            return None
+        return float(state.timestamp) / 1000
 
 
 class Transport(driver.Transport):
