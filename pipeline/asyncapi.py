@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.core.contributions import Contribution
-from pipeline.core.events import BATCH, JSON, MAX_EVENT, MAX_RECORD, NDJSON, STRUCTURED, event_type
+from pipeline.core.events import BATCH, JSON, MAX_EVENT, MAX_EVENTS, MAX_RECORD, NDJSON, STRUCTURED, event_type
 from pipeline.core.fields import Registry
 from pipeline.core.release import Release
 from pipeline.core.tallies import Closed, Tally
@@ -134,6 +134,7 @@ def operation(each: Operation) -> Document:
 
 def messages(payloads: Mapping[str, Document]) -> Document:
     """Every kind of record, by the name that operations use."""
+    several = f"At most {MAX_EVENTS:,} events and {MAX_RECORD:,} bytes."
     return {
         "structured": _message(
             "One event as JSON",
@@ -144,16 +145,16 @@ def messages(payloads: Mapping[str, Document]) -> Document:
         ),
         "batch": _message(
             "Events as a JSON array",
-            {"type": "array", "minItems": 1, "items": payloads["event"]},
+            {"type": "array", "minItems": 1, "maxItems": MAX_EVENTS, "items": payloads["event"]},
             BATCH,
-            f"At most {MAX_RECORD:,} bytes. Without the header, an array is taken for this form.",
+            f"{several} Without the header, an array is taken for this form.",
             headers={"content-type": _one_of([BATCH])},
         ),
         "lines": _message(
             "Events as NDJSON",
             {"type": "string", "minLength": 1, "description": "One event as JSON a line: UsageEvent."},
             NDJSON[0],
-            f"At most {MAX_RECORD:,} bytes. Without the header, objects on lines are taken for this form.",
+            f"{several} Without the header, objects on lines are taken for this form.",
             headers={"content-type": _one_of(NDJSON)},
         ),
         "binary": _message(

@@ -1,5 +1,6 @@
 """The one source of randomness in what is released: OpenDP's discrete Gaussian (Canonne, Kamath and Steinke 2020)."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,8 @@ class OpenDPNoise:
 
     def add(self, values: Sequence[int], sigma: float) -> list[int]:
         """The values with discrete Gaussian noise of parameter ``sigma`` in each; one draw per value."""
+        if not 0 <= sigma < math.inf:  # nan too: noise of nan would be none
+            raise ValueError("sigma is 0 or more, and finite")
         if not values:
             return []
         noisy: list[int] = _gaussian(sigma if sigma >= _LEAST_SIGMA else 0.0)(list(values))

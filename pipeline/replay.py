@@ -35,7 +35,6 @@ def no_report(stage: str, done: int, of: int | None) -> None:
     """For where nobody looks."""
 
 
-
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay did. ``cells_held_back`` is exact and for operators; ``rejected`` is by reason."""
 

@@ -53,34 +53,43 @@ class Pairs:
         self._waiting, self._rows = [], 0
 
 
-def bound(pairs: Pairs, projection: Ints, hashes: Words, max_cells: int | None) -> tuple[Ints, Ints, Ints]:
+def bound(pairs: Pairs, projection: Ints, parts: Ints, hashes: Words, max_cells: int | None) -> tuple[Ints, Ints, Ints]:
     """Per kept pair of subject and cell: the subject's number, the cell, its events.
 
-    ``projection``: code → cell, -1 for none. Each subject keeps the ``max_cells`` cells that a keyed hash ranks
-    first: the pseudonym is the keyed hash of the subject, mixed here with the cell's (``hashes``). Not who came
-    first, so that heavy users are cut without bias; and nobody else's rows play a part.
+    ``projection``: code → cell, -1 for none. ``parts``: code → part of the window (0 or 1). Of each part, each subject
+    keeps the ``max_cells`` cells that a keyed hash ranks first: the pseudonym is the keyed hash of the subject, mixed
+    here with the cell's (``hashes``). Not who came first, so that heavy users are cut without bias; nobody else's rows
+    play a part; and, since what a subject did in one month decides nothing about its other month in a week of both,
+    taking a month away takes at most ``max_cells`` cells away and brings none.
     """
     subjects, words, codes, counts = pairs.columns()
     cells = projection[codes]
     counted = cells >= 0
-    subjects, words, cells, counts = subjects[counted], words[counted], cells[counted], counts[counted]
+    apart = 2 * subjects[counted] + parts[codes[counted]]
+    words, cells, counts = words[counted], cells[counted], counts[counted]
+    apart, cells, counts, first = _reduce(apart, cells, counts)
+    if max_cells is not None and len(cells):
+        words = words[first]
+        ranks = mix(words[:, 0] ^ mix(words[:, 1] ^ hashes[cells]))
+        order = np.lexsort((ranks, apart))
+        begins = np.flatnonzero(np.diff(apart[order], prepend=-1))
+        place = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
+        kept = order[place < max_cells]
+        apart, cells, counts = apart[kept], cells[kept], counts[kept]
+    subjects, cells, counts, _ = _reduce(apart // 2, cells, counts)
+    return subjects, cells, counts
+
+
+def _reduce(subjects: Ints, cells: Ints, counts: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Distinct pairs with the sum of their counts, sorted, and where the first of each stood."""
     if not len(cells):
-        return subjects, cells, counts
+        return subjects, cells, counts, cells
     order = np.lexsort((cells, subjects))
-    subjects, words, cells, counts = subjects[order], words[order], cells[order], counts[order]
+    subjects, cells, counts = subjects[order], cells[order], counts[order]
     first = np.ones(len(cells), dtype=bool)
     first[1:] = (subjects[1:] != subjects[:-1]) | (cells[1:] != cells[:-1])
     starts = np.flatnonzero(first)
-    counts = np.add.reduceat(counts, starts)
-    subjects, words, cells = subjects[starts], words[starts], cells[starts]
-    if max_cells is None:
-        return subjects, cells, counts
-    ranks = mix(words[:, 0] ^ mix(words[:, 1] ^ hashes[cells]))
-    order = np.lexsort((ranks, subjects))
-    begins = np.flatnonzero(np.diff(subjects[order], prepend=-1))
-    place = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
-    kept = order[place < max_cells]
-    return subjects[kept], cells[kept], counts[kept]
+    return subjects[starts], cells[starts], np.add.reduceat(counts, starts), order[starts]
 
 
 def mix(words: Words) -> Words:

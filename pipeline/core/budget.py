@@ -70,7 +70,7 @@ class Accountant:
         """L0: how many cells of all statistics that give this measure one subject may touch in one window, totals
         included.
         """
-        return sum(s.cells(kind) + s.total for s in self.plan.of(kind).values() if measure in s.measures)
+        return sum(s.moved(kind) + s.total for s in self.plan.of(kind).values() if measure in s.measures)
 
     def share(self, measure: Measure, kind: Kind) -> float:
         """The measure's part of a window's ρ; users have all of it where nobody asks for events."""
@@ -89,7 +89,7 @@ class Accountant:
         bound = statistic.bound(measure, kind)
         total_bound = (1 if measure == "users" else bound * statistic.cells(kind)) if statistic.total else None
         return Price(
-            rho=rho_cell * (statistic.cells(kind) + statistic.total),
+            rho=rho_cell * (statistic.moved(kind) + statistic.total),
             sigma=bound / math.sqrt(2 * rho_cell),
             bound=bound,
             total_sigma=None if total_bound is None else total_bound / math.sqrt(2 * rho_cell),
@@ -104,7 +104,8 @@ class Accountant:
         if not self.plan.open(self.plan.statistics[name]):
             return None
         sigma = self.price(name, "users", kind).sigma
-        return threshold(sigma, self.delta_window, self.cells("users", kind))
+        # Half a user more than the formula: what is drawn are integers, and P(Z ≥ k) ≤ P(N ≥ k − ½) beyond σ.
+        return threshold(sigma, self.delta_window, self.cells("users", kind)) + 0.5
 
 
 def threshold(sigma: float, delta: float, cells: int) -> float:
@@ -113,8 +114,10 @@ def threshold(sigma: float, delta: float, cells: int) -> float:
     >>> round(threshold(22.36, 1e-9 / 2 / 38, 10))
     157
     """
-    quantile = (1 - delta) ** (1 / cells)
-    return 1 + sigma * NormalDist().inv_cdf(quantile) if quantile > 0 else -math.inf
+    if delta == 1:
+        return -math.inf
+    tail = -math.expm1(math.log1p(-delta) / cells)  # 1 − (1−δ)^(1/cells), exact for the smallest δ
+    return 1 - sigma * NormalDist().inv_cdf(tail)
 
 
 def epsilon(rho: float, delta: float) -> float:

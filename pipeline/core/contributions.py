@@ -15,6 +15,7 @@ from pipeline.core.windows import Kind
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -22,20 +23,20 @@ class WindowColumns(msgspec.Struct, frozen=True):
     """The rows as the windows of one kind see them.
 
     ``pseudonyms``: 16 bytes a row, zeros where nobody is known. ``cells``: int32 a row, a place in ``dictionary``,
-    whose entries are the window's first day and one value per dimension: sealed where the dimension is open, else
-    UTF-8; empty where the event lacks it.
+    whose entries are the window's first day, the part of it (:func:`~pipeline.core.windows.part_of`) and one value
+    per dimension: sealed where the dimension is open, else UTF-8; empty where the event lacks it.
     """
 
     kind: Kind
     pseudonyms: bytes
     cells: bytes
-    dictionary: list[tuple[int, tuple[bytes, ...]]]
+    dictionary: list[tuple[int, int, tuple[bytes, ...]]]
 
     def words(self) -> Words:
         """rows × 2: the pseudonyms as pairs of 64-bit words."""
         return np.frombuffer(self.pseudonyms, dtype="<u8").reshape(-1, PSEUDONYM_BYTES // 8)
 
-    def codes(self) -> npt.NDArray[np.int32]:
+    def codes(self) -> Codes:
         """One place in the dictionary a row."""
         return np.frombuffer(self.cells, dtype="<i4")
 

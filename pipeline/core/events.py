@@ -15,12 +15,15 @@ from pipeline.core.outcomes import Reason
 
 MAX_RECORD = 4 << 20  # bytes of one record's value, decompressed; more is not looked at
 MAX_EVENT = 64 << 10  # bytes of one event
+MAX_EVENTS = 20_000  # in one record
 MAX_ID = 256
 
 BATCH = "application/cloudevents-batch+json"
 STRUCTURED = "application/cloudevents+json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 JSON = ("application/json", "text/json")
+
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
 Time = Annotated[datetime, msgspec.Meta(tz=True, description="when it happened, RFC 3339 with zone")]
@@ -111,7 +114,6 @@ class Decoder:
         self.required = tuple(name for name, field in registry.fields.items() if field.required)
         self._one: Callable[[bytes], Any] = msgspec.json.Decoder(kind).decode
         self._many: Callable[[bytes], Any] = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
-        self._each: Callable[[bytes], Any] = msgspec.json.Decoder(kind).decode_lines
         self._raws: Callable[[bytes], Any] = msgspec.json.Decoder(list[msgspec.Raw]).decode
         self._members: Callable[[bytes], Any] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
         self._data: Callable[[bytes], Any] = msgspec.json.Decoder(self.data_type).decode
@@ -126,27 +128,27 @@ class Decoder:
             return [Decoded(0, Reason.TOO_LARGE)]
         headers = {name.lower(): content for name, content in record.headers}
         form = _media_type(headers.get("content-type", b""))
+        if form == STRUCTURED:  # it may have the attributes as headers too
+            return [Decoded(0, self._single(value))]
         if "ce_specversion" in headers or "ce_type" in headers or "ce_id" in headers:
             return [Decoded(0, self._binary(headers, form, value))]
         if form == BATCH or (not form and value.lstrip()[:1] == b"["):
             return self._batch(value)
-        if form == STRUCTURED:
-            return [Decoded(0, self._single(value))]
         if form in NDJSON or not form or form in JSON:
             return self._lines(value, one_a_line=form in NDJSON)
         return [Decoded(0, Reason.UNSUPPORTED_FORM)]
 
     def _batch(self, value: bytes) -> list[Decoded]:
         try:
-            return [Decoded(i, event) for i, event in enumerate(self._many(value))]
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            if len(value) <= MAX_EVENT:  # then none of its events is over the limit
+                return [Decoded(i, event) for i, event in enumerate(self._many(value))] or [Decoded(0, Reason.EMPTY)]
+        except UNREADABLE:
             pass  # something in it is wrong: find out what, one by one
         try:
-            value.decode()
-            parts = self._raws(value)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-            return [Decoded(0, _unreadable(error))]
-        return [Decoded(i, self._single(bytes(part))) for i, part in enumerate(parts)] or [Decoded(0, Reason.EMPTY)]
+            parts = [bytes(part) for part in self._raws(value)]
+        except UNREADABLE as error:
+            return [Decoded(0, _unreadable(value, error))]
+        return self._each(parts)
 
     def _lines(self, value: bytes, one_a_line: bool) -> list[Decoded]:
         lines = [line for line in value.split(b"\n") if line.strip()]
@@ -155,12 +157,12 @@ class Decoder:
             whole = self._single(value)
             if not isinstance(whole, Reason):
                 return [Decoded(0, whole)]
-        if len(value) <= MAX_EVENT or all(len(line) <= MAX_EVENT for line in lines):
-            try:
-                return [Decoded(i, event) for i, event in enumerate(self._each(value))]
-            except (msgspec.MsgspecError, RecursionError, UnicodeError):
-                pass  # something in it is wrong: find out what, line by line
-        return [Decoded(i, self._single(line)) for i, line in enumerate(lines)] or [Decoded(0, Reason.EMPTY)]
+        return self._each(lines)
+
+    def _each(self, texts: list[bytes]) -> list[Decoded]:
+        if len(texts) > MAX_EVENTS:
+            return [Decoded(0, Reason.TOO_LARGE)]
+        return [Decoded(i, self._single(text)) for i, text in enumerate(texts)] or [Decoded(0, Reason.EMPTY)]
 
     def _single(self, text: bytes) -> UsageEvent | Reason:
         if len(text) > MAX_EVENT:
@@ -168,7 +170,7 @@ class Decoder:
         try:
             event: UsageEvent = self._one(text)
             return event
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        except UNREADABLE:
             return self._why(text)
 
     def _why(self, text: bytes) -> Reason:
@@ -176,8 +178,8 @@ class Decoder:
         try:
             text.decode()
             members = self._members(text)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-            return _unreadable(error)
+        except UNREADABLE as error:
+            return _unreadable(text, error)
         return self._why_members(members)
 
     def _why_members(self, members: Mapping[str, Any]) -> Reason:
@@ -216,13 +218,13 @@ class Decoder:
         try:
             value.decode()
             self._members(value)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-            reason = _unreadable(error)
+        except UNREADABLE as error:
+            reason = _unreadable(value, error)
             return Reason.INVALID_DATA if reason is Reason.NOT_AN_EVENT else reason
         try:
             event: UsageEvent = self._one(msgspec.json.encode(members))
             return event
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        except UNREADABLE:
             return self._why_members(members)
 
 
@@ -233,13 +235,15 @@ def _media_type(content_type: bytes) -> str:
 def _reads(raw: Any, kind: Any) -> bool:
     try:
         msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+    except UNREADABLE:
         return False
     return True
 
 
-def _unreadable(error: BaseException) -> Reason:
-    if isinstance(error, UnicodeError):
+def _unreadable(text: bytes, error: BaseException) -> Reason:
+    try:
+        text.decode()
+    except UnicodeError:
         return Reason.NOT_UTF8
     if isinstance(error, RecursionError):
         return Reason.TOO_DEEP

@@ -17,12 +17,12 @@ FieldKind = Literal["name", "catalogue", "version", "amount"]
 
 OTHER = "other"
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,47}\Z")
-_VERSION = re.compile(r"v?(\d{1,4})(?:\.(\d{1,4}))?(?:[.+-].{0,40})?\Z", re.ASCII | re.DOTALL)
-# An account, a telephone number and a citizen number are long runs of digits, however they are punctuated.
-_PERSONAL = re.compile(r"@|(?:\d[ ./_-]?){6,}|\b[a-z]{2}\d{2}[a-z0-9 ]{10,}", re.IGNORECASE)
+_VERSION = re.compile(r"v?(\d{1,4})(?:\.(\d{1,4})(?:[.+-].{0,40})?|[+-].{0,40})?\Z", re.ASCII | re.DOTALL)
+_IBAN = re.compile(r"(?<![a-z])[a-z]{2}\d{2}[a-z0-9 ._-]{11,}", re.IGNORECASE)
+_PERSONAL_DIGITS = 6  # accounts, telephone numbers and citizen numbers have more, however they are punctuated
 
 
-class Field(msgspec.Struct, frozen=True, kw_only=True):
+class Field(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One registered field, as ``schemas/fields.toml`` declares it.
 
     ``values`` of a catalogue; ``edges`` (lower, ascending) and ``labels`` of an amount. ``missing``: the value that
@@ -44,12 +44,14 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.kind == "catalogue" and OTHER not in self.values:
             raise ValueError("a catalogue declares the value 'other'")
-        if self.kind == "catalogue" and self.missing is not None and self.missing not in self.values:
-            raise ValueError("a catalogue declares its value for 'missing'")
-        if self.kind == "amount" and (
-            len(self.edges) != len(self.labels) or list(self.edges) != sorted(set(self.edges))
+        if self.kind == "amount" and not (
+            self.edges and len(self.edges) == len(self.labels) and list(self.edges) == sorted(set(self.edges))
         ):
             raise ValueError("an amount has ascending edges and a label for each")
+        if len(set(self.declared)) < len(self.declared):
+            raise ValueError("a value is declared once")
+        if self.declared and self.missing is not None and self.missing not in self.declared:
+            raise ValueError("the value for 'missing' is one of the declared ones")
 
     @property
     def open(self) -> bool:
@@ -69,7 +71,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
         return Annotated[str, msgspec.Meta(description=self.purpose, min_length=1, max_length=256)]
 
 
-class Registry(msgspec.Struct, frozen=True, kw_only=True):
+class Registry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``schemas/fields.toml``."""
 
     version: str
@@ -93,6 +95,6 @@ def generalise(field: Field, value: str | int | None) -> str | Reason | None:
     if field.kind == "version":
         match = _VERSION.match(value)
         return f"{int(match[1])}.{int(match[2] or 0)}" if match else OTHER
-    if _PERSONAL.search(value):
+    if "@" in value or sum(map(str.isdigit, value)) >= _PERSONAL_DIGITS or _IBAN.search(value):
         return Reason.PERSONAL_DATA
     return value if _NAME.match(value) else Reason.INVALID_FIELD

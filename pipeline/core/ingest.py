@@ -17,11 +17,12 @@ from pipeline.core.outcomes import Reason, Rejection
 from pipeline.core.policy import Policy
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKey
 from pipeline.core.statistics import Plan
-from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, window_of
+from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, part_of, window_of
 
 _NOBODY = bytes(PSEUDONYM_BYTES)
 _CACHE = 100_000
 
+Cell = tuple[int, int, tuple[bytes, ...]]  # the window's first day, the part of it, one sealed value per dimension
 Values = tuple[str | None, ...]  # one per dimension of the finest cell
 
 
@@ -44,7 +45,7 @@ class Batch:
     known: list[bool] = field(default_factory=list)
     windows: dict[Kind, list[Window]] = field(default_factory=dict)
     pseudonyms: dict[Kind, list[bytes]] = field(default_factory=dict)
-    cells: dict[Kind, list[tuple[int, tuple[bytes, ...]]]] = field(default_factory=dict)
+    cells: dict[Kind, list[Cell]] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
     contributions: dict[int, Contributions] = field(default_factory=dict)
 
@@ -200,17 +201,16 @@ def pseudonymise(ingest: Ingest, batch: Batch) -> None:
 def seal(ingest: Ingest, batch: Batch) -> None:
     """Open values are sealed under each window's key, so that a value that one user alone has is never in the clear."""
     for kind in ingest.plan.kinds:
-        sealed: dict[tuple[int, Values], tuple[int, tuple[bytes, ...]]] = {}
-        for window, values in set(zip(batch.windows[kind], batch.values, strict=True)):
+        sealed: dict[tuple[int, Values], Cell] = {}
+        for day, values in set(zip(batch.days, batch.values, strict=True)):
+            window = window_of(kind, day)
             key = batch.keys[window]
             cell = tuple(
                 b"" if value is None else key.seal(name, value) if is_open else value.encode()
                 for name, value, is_open in zip(ingest.plan.finest, values, ingest._open, strict=True)
             )
-            sealed[window.start, values] = (window.start, cell)
-        batch.cells[kind] = [
-            sealed[w.start, values] for w, values in zip(batch.windows[kind], batch.values, strict=True)
-        ]
+            sealed[day, values] = (window.start, part_of(window, day), cell)
+        batch.cells[kind] = [sealed[day, values] for day, values in zip(batch.days, batch.values, strict=True)]
     batch.values, batch.keys = [], {}
 
 
@@ -224,7 +224,7 @@ def pack(ingest: Ingest, batch: Batch) -> None:
         rows = np.flatnonzero(destinations == destination).tolist()
         columns = []
         for kind in ingest.plan.kinds:
-            places: dict[tuple[int, tuple[bytes, ...]], int] = {}
+            places: dict[Cell, int] = {}
             cells = batch.cells[kind]
             codes = [places.setdefault(cells[row], len(places)) for row in rows]
             pseudonyms = batch.pseudonyms[kind]

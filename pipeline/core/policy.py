@@ -1,5 +1,6 @@
 """The policy: what the company decided to spend, and when windows close."""
 
+import math
 from datetime import date
 
 import msgspec
@@ -7,7 +8,7 @@ import msgspec
 from pipeline.core.windows import Kind
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """ρ (zCDP) of everything released of one window, by kind; δ and the cap on ε of a subject's whole month.
 
     ``bounded = false`` lifts every bound on a subject: with it nobody is protected, and counts are those of all events.
@@ -22,14 +23,17 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     bounded: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.day, self.week, self.month) <= 0 or not 0 < self.delta <= 1 or not 0 < self.events_share < 1:
-            raise ValueError("every rho is over 0, delta is in (0, 1] and events_share in (0, 1)")
+        # Written so that nan is refused too.
+        if not all(0 < rho < math.inf for rho in (self.day, self.week, self.month)):
+            raise ValueError("every rho is over 0 and finite")
+        if not (0 < self.delta <= 1 and 0 < self.events_share < 1 and self.max_epsilon > 0):
+            raise ValueError("delta is in (0, 1], events_share in (0, 1), max_epsilon over 0")
 
     def rho(self, kind: Kind) -> float:
         return {"day": self.day, "week": self.week, "month": self.month}[kind]
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``schemas/policy.toml`` (the file explains the keys)."""
 
     version: str
@@ -39,6 +43,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     lateness_hours: float
     future_minutes: float
     budget: Budget
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.lateness_hours < math.inf and 0 <= self.future_minutes < math.inf):
+            raise ValueError("lateness_hours and future_minutes are 0 or more")
 
     @property
     def lateness(self) -> float:

@@ -27,7 +27,7 @@ class Dimension(msgspec.Struct, frozen=True):
         return not self.values
 
 
-class Statistic(msgspec.Struct, frozen=True, kw_only=True):
+class Statistic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One statistic, as ``schemas/statistics.toml`` declares it (the file explains the keys)."""
 
     description: str
@@ -40,14 +40,31 @@ class Statistic(msgspec.Struct, frozen=True, kw_only=True):
     histogram: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.measures or "users" not in self.measures:
+        if self.measures not in (("users",), ("users", "events")):
             raise ValueError("a statistic measures users, or users and events: cells are selected by their users")
+        if not self.windows or any(len(set(each)) < len(each) for each in (self.windows, self.dimensions)):
+            raise ValueError("a statistic has windows, and names each of them and each dimension once")
+        for limit in (self.max_cells, self.max_events):
+            if not all((limit if isinstance(limit, int) else limit.get(kind, 0)) >= 1 for kind in self.windows):
+                raise ValueError("max_cells and max_events are 1 or more, for each of the windows")
         if self.histogram and (self.dimensions or self.measures != ("users",) or self.total):
             raise ValueError("a histogram has no other dimension, measures users and has no total")
+        if self.histogram and (self.histogram[0] != 1 or list(self.histogram) != sorted(set(self.histogram))):
+            raise ValueError("a histogram has ascending lower edges that begin with 1")
+        if self.histogram and not all(self.cells(kind) == 1 for kind in self.windows):
+            raise ValueError("a subject fills one bucket of a histogram: max_cells is 1")
 
     def cells(self, kind: Kind) -> int:
         """How many cells one subject may touch in one window, the total not included."""
         return self.max_cells if isinstance(self.max_cells, int) else self.max_cells[kind]
+
+    def moved(self, kind: Kind) -> int:
+        """L0: how many cells change, at most, when what one subject did in one calendar month is taken away.
+
+        A week of two months is bounded month by month, so that no other cell takes the place of one that goes; but a
+        subject whose number of events changes moves from one bucket of a histogram to another.
+        """
+        return 2 if self.histogram and kind == "week" else self.cells(kind)
 
     def bound(self, measure: Measure, kind: Kind) -> int:
         """Δ: the most that one subject adds to one cell."""
@@ -56,7 +73,7 @@ class Statistic(msgspec.Struct, frozen=True, kw_only=True):
         return self.max_events if isinstance(self.max_events, int) else self.max_events[kind]
 
 
-class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+class Statistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``schemas/statistics.toml``."""
 
     version: str

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core.bounding import Pairs, bound
-from pipeline.core.contributions import Contributions, Ints, Progress, WindowColumns, Words
+from pipeline.core.contributions import Codes, Contributions, Flags, Ints, Progress, WindowColumns, Words
 from pipeline.core.outcomes import Reason, Rejection
 from pipeline.core.statistics import Plan, histogram_labels
 from pipeline.core.windows import Kind, Window, day_of, window_of, windows_between
@@ -62,16 +62,16 @@ class WindowState:
     events.
     """
 
-    codes: dict[Cell, int] = field(default_factory=dict)
+    codes: dict[tuple[int, Cell], int] = field(default_factory=dict)  # part of the window, cell → code
     pairs: Pairs = field(default_factory=Pairs)
     anonymous: dict[int, int] = field(default_factory=dict)  # cell → events without a subject
     tokens: set[bytes] = field(default_factory=set)
     accepted: int = 0
 
-    def code(self, cell: Cell) -> int:
-        return self.codes.setdefault(cell, len(self.codes))
+    def code(self, part: int, cell: Cell) -> int:
+        return self.codes.setdefault((part, cell), len(self.codes))
 
-    def add(self, words: Words, codes: Ints, known: np.ndarray) -> None:
+    def add(self, words: Words, codes: Ints, known: Flags) -> None:
         """Adds rows: pseudonyms (rows × 2), codes of cells, and whether anyone is known."""
         self.accepted += len(codes)
         self.pairs.append(words[known], codes[known])
@@ -164,20 +164,20 @@ class PartitionState:
             },
         )
 
-    def _closed_rows(self, columns: WindowColumns, keep: np.ndarray) -> list[int]:
+    def _closed_rows(self, columns: WindowColumns, keep: Flags) -> list[int]:
         """Rows whose shortest window was given out already: their source broke its word, or its clock."""
         if self.closed is None:
             return []
-        gone = np.array([window_of(columns.kind, s).end <= self.closed for s, _ in columns.dictionary], dtype=bool)
+        gone = np.array([window_of(columns.kind, s).end <= self.closed for s, _, _ in columns.dictionary], dtype=bool)
         if not gone.any():
             return []
         return np.flatnonzero(gone[columns.codes()] & keep).tolist()
 
-    def _duplicates(self, batch: Contributions, keep: np.ndarray) -> list[int]:
+    def _duplicates(self, batch: Contributions, keep: Flags) -> list[int]:
         """Rows whose token the shortest window has seen; remembers those of the others."""
         columns = batch.windows[0]
-        states = [self._state(columns.kind, start) for start, _ in columns.dictionary]
-        codes = columns.codes().tolist()
+        codes = columns.codes()
+        states = self._states(columns, codes[keep])
         tokens = batch.tokens
         repeated = []
         for row in np.flatnonzero(keep).tolist():
@@ -189,18 +189,20 @@ class PartitionState:
                 seen.add(token)
         return repeated
 
-    def _add(self, columns: WindowColumns, keep: np.ndarray, known: np.ndarray) -> None:
-        states = [self._state(columns.kind, start) for start, _ in columns.dictionary]
-        codes = np.array(
-            [state.code(cell) for state, (_, cell) in zip(states, columns.dictionary, strict=True)],
-            dtype=np.int64,
-        )
+    def _add(self, columns: WindowColumns, keep: Flags, known: Flags) -> None:
         places = columns.codes()
-        starts = np.array([start for start, _ in columns.dictionary])
-        for start in np.unique(starts).tolist():
-            rows = keep if len(starts) == 1 else keep & (starts == start)[places]
-            state = self._state(columns.kind, start)
-            state.add(columns.words()[rows], codes[places[rows]], known[rows])
+        codes = np.zeros(len(columns.dictionary), dtype=np.int64)
+        starts = np.zeros(len(columns.dictionary), dtype=np.int64)
+        for place, state in self._states(columns, places[keep]).items():
+            start, part, cell = columns.dictionary[place]
+            starts[place], codes[place] = start, state.code(part, cell)
+        for start in np.unique(starts[places[keep]]).tolist():
+            rows = keep & (starts == start)[places]
+            self._state(columns.kind, start).add(columns.words()[rows], codes[places[rows]], known[rows])
+
+    def _states(self, columns: WindowColumns, used: Codes) -> dict[int, WindowState]:
+        """The state of the window of each entry of the dictionary that rows use; no row, no window."""
+        return {place: self._state(columns.kind, columns.dictionary[place][0]) for place in np.unique(used).tolist()}
 
     def _state(self, kind: Kind, start: int) -> WindowState:
         window = window_of(kind, start)
@@ -215,14 +217,17 @@ def count_statistic(plan: Plan, name: str, kind: Kind, state: WindowState, *, bo
     statistic = plan.statistics[name]
     places = plan.places(statistic)
     cells: dict[Cell, int] = {}
-    projection = np.full(len(state.codes), -1, dtype=np.int64)  # finest cell → cell of the statistic, -1: none
-    for finest, code in state.codes.items():
+    projection = np.full(len(state.codes), -1, dtype=np.int64)  # code → cell of the statistic, -1: none
+    parts = np.zeros(len(state.codes), dtype=np.int64)  # code → part of the window
+    for (part, finest), code in state.codes.items():
+        parts[code] = part
         cell = tuple([finest[place] for place in places])
         if all(cell) or not cell:
             projection[code] = cells.setdefault(cell, len(cells))
     if statistic.histogram:
         return _histogram(state, statistic.histogram)
-    subjects, where, events = bound(state.pairs, projection, _hashes(cells), statistic.cells(kind) if bounded else None)
+    most = statistic.cells(kind) if bounded else None
+    subjects, where, events = bound(state.pairs, projection, parts, _hashes(cells), most)
     if bounded:
         events = np.minimum(events, statistic.bound("events", kind))
     users_of = np.bincount(where, minlength=len(cells))
@@ -231,7 +236,7 @@ def count_statistic(plan: Plan, name: str, kind: Kind, state: WindowState, *, bo
     for code, n in state.anonymous.items():  # event-level: each is one event and nobody's
         if projection[code] >= 0:
             events_of[projection[code]] += n
-    shown = np.flatnonzero(users_of)
+    shown = np.flatnonzero(users_of + events_of)
     names = list(cells)
     return StatisticTally(
         cells=[names[cell] for cell in shown.tolist()],

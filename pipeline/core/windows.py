@@ -59,14 +59,18 @@ def window_of(kind: Kind, day: int) -> Window:
     return Window(day_of(after), 2, day_of(first))
 
 
+def part_of(window: Window, day: int) -> int:
+    """0; 1 for a day of the later month in a week of two, where a subject's months are bounded apart."""
+    return int(window.rank == 1 and date_of(day).month != date_of(window.start).month)
+
+
 def window_named(name: str) -> Window:
     """The inverse of :attr:`Window.name`. Raises ``ValueError`` for what is no window's name."""
     kind, _, start = name.partition("-")
     if kind not in KINDS:
         raise ValueError("a window is named day-, week- or month- and its first date")
-    day = day_of(date.fromisoformat(start))
-    window = window_of(kind, day)
-    if window.start != day:
+    window = window_of(kind, day_of(date.fromisoformat(start)))
+    if window.name != name:
         raise ValueError("no window of that kind starts on that date")
     return window
 
@@ -97,7 +101,10 @@ class Calendar:
         if day is None:
             if len(self._days) > 100_000:
                 self._days.clear()
-            day = day_of(datetime.fromtimestamp(quarter * 900, self.zone).date())
+            try:
+                day = day_of(datetime.fromtimestamp(quarter * 900, self.zone).date())
+            except (ValueError, OverflowError):  # at the ends of time, where a zone leads out of the calendar
+                day = quarter * 900 // _SECONDS_PER_DAY
             self._days[quarter] = day
         return day
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+import duckdb
 
+from pipeline.warehouse.errors import WarehouseError
 from pipeline.warehouse.reader import ProtectsNobody, Statistics
 
 _WIDE, _TALL = 700, 180
@@ -22,9 +24,10 @@ def draw_picture(directory: Path, file: Path) -> bool:
         warnings.simplefilter("ignore", ProtectsNobody)
         statistics = Statistics(directory)
     with statistics:
-        if not {"active_users", "active_users_by_app_version", "feature_use", "intensity"} <= set(statistics.names()):
+        try:
+            chart(statistics).save(file)
+        except (WarehouseError, duckdb.Error):
             return False
-        chart(statistics).save(file)
     return True
 
 

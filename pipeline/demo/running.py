@@ -59,7 +59,6 @@ class Progress:
 
     days: int
     windows: int
-    started: bool = False
     days_sent: int = 0
     events: int = 0
     windows_released: int = 0

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -57,14 +58,16 @@ ORDER BY users DESC LIMIT 10
 
 
 def print_demo(console: Console, summary: DemoSummary, directory: Path, program: str, *, default: bool) -> None:
-    """Everything; needs the shipped statistics for the plots, and leaves them out without."""
+    """Everything; the plots and numbers need the shipped statistics. ``default``: the notebook looks here by itself."""
     _print_figures(console, summary)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProtectsNobody)  # the figures have said so
         statistics = Statistics(directory)
     with statistics:
-        if {"active_users", "feature_use", "active_users_by_app_version"} <= set(statistics.names()):
+        try:
             _print_statistics(console, statistics)
+        except duckdb.Error:
+            console.print("\n[dim]No plots: they need the shipped statistics.[/]")
     _print_next(console, directory, program, default)
 
 
@@ -129,11 +132,13 @@ def _rows(frame: pd.DataFrame) -> list[Any]:
 def _print_next(console: Console, directory: Path, program: str, default: bool) -> None:
     console.print("\n[bold]Next[/]")
     here = "" if default else f"HEADCOUNT_DATA={directory} "
-    for command, text in (
+    lines = [
         (f"{program} show --from {directory}", "what there is"),
         (f"{program} show feature_use --from {directory} --window week", "one statistic"),
         (f"{here}jupyter lab notebooks/usage.ipynb", "a notebook to start from"),
         (f"duckdb -readonly {directory}/{LINK} 'FROM catalogue'", "SQL"),
-        (f"{directory}/{PICTURE}", "a picture of the above"),
-    ):
+    ]
+    if (directory / PICTURE).exists():
+        lines.append((f"{directory}/{PICTURE}", "a picture of the above"))
+    for command, text in lines:
         console.print(f"  {command}  [dim]{text}[/]", highlight=False, soft_wrap=True)

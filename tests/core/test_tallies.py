@@ -1,0 +1,352 @@
+"""The second hop's state: a fold that can be thrown away, and the counts of a window that has closed."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.core.contributions import Contributions, Progress
+from pipeline.core.ingest import Ingest
+from pipeline.core.outcomes import Reason, Rejection
+from pipeline.core.tallies import FOREVER, Closed, PartitionState, StatisticTally, Tally
+from pipeline.core.windows import day_of, window_named
+from pipeline.declarations import Declarations
+from pipeline.testing import EXACT, OPEN, MemoryKeyStore, declarations, event, record
+
+DECLARED = declarations()
+MAY_1, MAY_2, MAY_3, MAY_4 = (day_of(date(2026, 5, day)) for day in (1, 2, 3, 4))
+
+
+class Hop:
+    """One partition of contributions, fed by an ingest with keys in memory."""
+
+    def __init__(self, declared: Declarations = DECLARED) -> None:
+        self.declared = declared
+        self.keys = MemoryKeyStore()
+        self.ingest = Ingest(declared.registry, declared.plan, declared.policy, self.keys, 1)
+        self.state = PartitionState(0, 1, declared.plan, bounded=declared.policy.budget.bounded)
+        self.offsets: dict[int, int] = {}
+
+    def contribution(self, *events: dict[str, Any], source: int = 0) -> Contributions:
+        offset = self.offsets[source] = self.offsets.get(source, -1) + 1
+        (found,) = self.ingest.ingest(source, [record(*events, offset=offset)], OPEN).contributions.values()
+        return found
+
+    def fold(self, *events: dict[str, Any], source: int = 0) -> list[Rejection]:
+        return self.state.fold(self.contribution(*events, source=source))
+
+    def close(
+        self, day: int = FOREVER, *, source: int = 0, of: int = 1, since: int | None = None
+    ) -> list[Tally | Closed]:
+        return list(self.state.advance(Progress(source, of, day, since)))
+
+    def count(self, statistic: str, window: str = "day-2026-05-01") -> StatisticTally:
+        return {t.window: t for t in self.close() if isinstance(t, Tally)}[window].statistics[statistic]
+
+    def cells(self, statistic: str, window: str = "day-2026-05-01") -> dict[tuple[str, ...], tuple[int, int]]:
+        """Per cell, opened: users and events."""
+        found, plan, key = self.count(statistic, window), self.declared.plan, self.keys.window(window_named(window))
+        assert key is not None
+        dimensions = plan.dimensions(plan.statistics[statistic])
+        opened = [
+            tuple(
+                key.unseal(d.name, value) if d.open else value.decode()
+                for d, value in zip(dimensions, cell, strict=True)
+            )
+            for cell in found.cells
+        ]
+        return dict(zip(opened, zip(found.users, found.events, strict=True), strict=True))
+
+
+def windows(given: Iterable[Tally | Closed]) -> list[str]:
+    return [each.window for each in given if isinstance(each, Tally)]
+
+
+def named(*names: str) -> list[dict[str, Any]]:
+    return [event(subject=name) for name in names]
+
+
+# -- folding
+
+
+def test_users_are_distinct_subjects() -> None:
+    hop = Hop()
+    hop.fold(*named("u-1", "u-2", "u-1", "u-3"))
+    hop.fold(*named("u-2", "u-4"))
+    assert hop.cells("active_users") == {(): (4, 4)}
+
+
+def test_a_user_of_a_week_is_one_user_however_many_days() -> None:
+    hop = Hop()
+    hop.fold(*[event(subject="u-1", time=f"2026-05-0{day}T10:00:00Z") for day in (1, 2, 3)])
+    assert hop.cells("active_users", "week-2026-04-27") == {(): (1, 1)}
+
+
+def test_events_without_a_subject_are_events_and_never_users() -> None:
+    hop = Hop()
+    hop.fold(*[event(subject=None, id=str(i), feature="x") for i in range(7)], event(subject="u-1", feature="x"))
+    assert hop.cells("feature_use") == {("x", "web"): (1, 8)}
+    hop = Hop()
+    hop.fold(event(subject=None), event(subject="u-1"))
+    assert hop.count("feature_use").total_users == 1
+    hop = Hop()
+    hop.fold(*[event(subject=None, id=str(i)) for i in range(7)])
+    assert hop.count("intensity").users == [0] * 7
+
+
+# Shows a defect: a cell is dropped where this partition has no user for it, with all its events without a subject; they
+# stay in the total only. How many are lost depends on the number of partitions, and the exact policy loses them too.
+@pytest.mark.parametrize("policy", [None, EXACT])
+def test_events_without_a_subject_are_in_their_cell_where_no_user_is(policy: Any) -> None:
+    hop = Hop(declarations(policy=policy))
+    hop.fold(*[event(subject=None, id=str(i), feature="x") for i in range(7)], event(subject="u-1", feature="y"))
+    assert hop.cells("feature_use") == {("x", "web"): (0, 7), ("y", "web"): (1, 1)}
+
+
+def test_an_event_that_lacks_a_dimension_stays_out_of_the_statistic_and_in_the_others() -> None:
+    hop = Hop()
+    hop.fold(event(subject="u-1", feature="x"), event(subject="u-2", feature="x", duration_ms=5))
+    assert hop.cells("duration_by_feature") == {("x", "under 1 s"): (1, 1)}
+    hop = Hop()
+    hop.fold(event(subject="u-1", feature="x"), event(subject="u-2", feature="x", duration_ms=5))
+    assert hop.cells("feature_use") == {("x", "web"): (2, 2)}
+
+
+def test_the_histogram_counts_users_by_their_events() -> None:
+    hop = Hop()
+    for subject, n in {"u-1": 1, "u-2": 2, "u-3": 4, "u-4": 4, "u-5": 33, "u-6": 1000}.items():
+        hop.fold(*[event(subject=subject, feature=f"f-{i % 7}") for i in range(n)])
+    found = hop.count("intensity")
+    assert dict(zip(found.cells, found.users, strict=True)) == {
+        (b"1",): 1, (b"2",): 1, (b"3-4",): 2, (b"5-8",): 0, (b"9-16",): 0, (b"17-32",): 0, (b"33+",): 2,
+    }  # fmt: skip
+    assert found.total_users == 6
+
+
+@pytest.mark.parametrize(("window", "most"), [("day-2026-05-01", 5), ("week-2026-04-27", 10), ("month-2026-05-01", 20)])
+def test_a_subject_adds_at_most_the_bound_to_a_cell(window: str, most: int) -> None:
+    hop = Hop()
+    hop.fold(*[event(subject="u-1", feature="x") for _ in range(50)], event(subject="u-2", feature="x"))
+    assert hop.cells("feature_use", window) == {("x", "web"): (2, most + 1)}
+
+
+def test_a_subject_is_in_at_most_as_many_cells_as_the_bound() -> None:
+    hop = Hop()
+    hop.fold(*[event(subject="u-1", feature=f"f-{i}") for i in range(20) for _ in range(9)])
+    found = hop.count("feature_use")
+    assert found.users == [1, 1, 1]
+    assert found.events == [5, 5, 5]
+    assert (found.total_users, found.total_events) == (1, 15)
+
+
+def test_a_statistics_total_is_of_all_its_cells() -> None:
+    hop = Hop()
+    hop.fold(
+        *[event(subject=f"u-{i % 9}", feature=f"f-{i % 2}", platform=("ios", "web")[i % 3 == 0]) for i in range(90)]
+    )
+    found = hop.count("feature_use")
+    assert found.total_users == 9
+    assert found.total_events == sum(found.events)
+
+
+def test_without_bounds_everything_is_counted() -> None:
+    hop = Hop(declarations(policy=EXACT))
+    hop.fold(*[event(subject="u-1", feature=f"f-{i}") for i in range(20) for _ in range(9)])
+    found = hop.count("feature_use")
+    assert found.users == [1] * 20
+    assert found.events == [9] * 20
+    assert found.total_events == 180
+
+
+# -- provenance and duplicates
+
+
+def test_what_was_folded_is_not_folded_again() -> None:
+    hop = Hop()
+    first, second = hop.contribution(*named("u-1", "u-2")), hop.contribution(*named("u-3"))
+    for batch in (first, second, first, second, second):
+        assert hop.state.fold(batch) == []
+    assert hop.cells("active_users") == {(): (3, 3)}
+
+
+def test_a_batch_that_was_cut_anew_adds_what_is_new_in_it() -> None:
+    hop = Hop()
+    records = [record(event(subject=f"u-{offset}"), offset=offset) for offset in range(6)]
+    for start, end in ((0, 3), (1, 5), (0, 2), (3, 6)):
+        (batch,) = hop.ingest.ingest(0, records[start:end], OPEN).contributions.values()
+        assert hop.state.fold(batch) == []
+    assert hop.cells("active_users") == {(): (6, 6)}
+
+
+def test_offsets_of_another_source_partition_are_other_offsets() -> None:
+    hop = Hop()
+    hop.fold(*named("u-1"), source=0)
+    hop.fold(*named("u-2"), source=1)
+    assert hop.state.next == {0: 1, 1: 1}
+    hop.state.fold(hop.contribution(*named("u-3"), source=1))
+    assert hop.state.next == {0: 1, 1: 2}
+
+
+def test_an_event_that_comes_again_elsewhere_is_a_duplicate() -> None:
+    hop, same = Hop(), event(subject="u-1", feature="x")
+    assert hop.fold(same, same) == [Rejection(Reason.DUPLICATE, 0, 0, 1)]
+    assert hop.fold(event(subject="u-2"), same) == [Rejection(Reason.DUPLICATE, 0, 1, 1)]
+    assert hop.fold(same, source=3) == [Rejection(Reason.DUPLICATE, 3, 0, 0)]
+    assert hop.cells("feature_use")["x", "web"] == (1, 1)
+
+
+def test_an_event_of_one_subject_hides_no_one_elses_with_the_same_source_and_id() -> None:
+    hop = Hop()
+    assert hop.fold(*[event(subject=subject, source="a", id="1") for subject in ("u-1", "u-2", None)]) == []
+    assert hop.count("active_users").total_users == 2
+
+
+# -- closing
+
+
+def test_a_window_closes_when_every_source_partition_has_passed_it() -> None:
+    hop = Hop()
+    hop.fold(*named("u-1"))
+    assert hop.close(MAY_2, source=0, of=3) == []
+    assert hop.close(MAY_3, source=0, of=3) == []
+    assert hop.close(MAY_3, source=1, of=3) == []
+    given = hop.close(MAY_2, source=2, of=3)
+    assert windows(given) == ["day-2026-05-01"]
+    assert given[-1] == Closed(partition=0, partitions=1, closed=MAY_2)
+
+
+def test_a_word_that_takes_something_back_changes_nothing() -> None:
+    hop = Hop()
+    hop.fold(*named("u-1"))
+    hop.close(MAY_3, source=0, of=2)
+    assert hop.close(MAY_1, source=0, of=2) == []
+    assert windows(hop.close(MAY_2, source=1, of=2)) == ["day-2026-05-01"]
+
+
+def test_a_window_is_given_out_once() -> None:
+    hop = Hop()
+    hop.fold(*named("u-1"))
+    assert windows(hop.close(MAY_2)) == ["day-2026-05-01"]
+    assert hop.close(MAY_2) == []
+    assert windows(hop.close(MAY_4)) == ["week-2026-04-27"]
+    assert windows(hop.close()) == ["month-2026-05-01"]
+
+
+def test_longer_windows_stay_open_until_they_end() -> None:
+    hop = Hop()
+    hop.fold(event(subject="u-1", time="2026-05-01T10:00:00Z"))
+    hop.close(MAY_2)
+    hop.fold(event(subject="u-1", time="2026-05-02T10:00:00Z"), event(subject="u-2", time="2026-05-03T10:00:00Z"))
+    given = hop.close(MAY_4)
+    assert windows(given) == ["day-2026-05-02", "day-2026-05-03", "week-2026-04-27"]
+    (week,) = (t for t in given if isinstance(t, Tally) and t.window.startswith("week"))
+    assert week.statistics["active_users"].total_users == 2
+    assert week.accepted == 3
+
+
+def test_a_row_of_a_window_that_was_given_out_is_late() -> None:
+    hop = Hop()
+    hop.fold(*named("u-1"))
+    hop.close(MAY_2)
+    refused = hop.fold(event(subject="u-2"), event(subject="u-3", time="2026-05-02T10:00:00Z"))
+    assert refused == [Rejection(Reason.LATE, 0, 1, 0)]
+    (week,) = (t for t in hop.close(MAY_4) if isinstance(t, Tally) and t.window.startswith("week"))
+    assert week.statistics["active_users"].total_users == 2  # u-1 and u-3
+
+
+# Shows a defect: the late row leaves an empty window behind, which is given out again and replaces the true tally if
+# the window is not released yet.
+@pytest.mark.parametrize("neighbour", ["2026-05-01T11:00:00Z", "2026-05-02T10:00:00Z"])
+def test_a_late_row_does_not_open_its_window_again(neighbour: str) -> None:
+    hop = Hop()
+    hop.fold(*named("u-1"))
+    hop.close(MAY_2)
+    hop.fold(event(subject="u-2"), event(subject="u-3", time=neighbour))
+    assert "day-2026-05-01" not in windows(hop.close(MAY_4))
+
+
+def test_declared_windows_are_given_out_whether_something_happened_or_not() -> None:
+    hop = Hop()
+    hop.fold(event(subject="u-1", time="2026-05-02T10:00:00Z"))
+    given = hop.close(MAY_4, since=MAY_1)
+    assert windows(given) == ["day-2026-05-01", "day-2026-05-02", "day-2026-05-03", "week-2026-04-27"]
+    assert [t.accepted for t in given if isinstance(t, Tally)] == [0, 1, 0, 1]
+    empty = next(t for t in given if isinstance(t, Tally) and t.window == "day-2026-05-01")
+    assert set(empty.statistics) == set(DECLARED.plan.statistics)
+    assert empty.statistics["feature_use"] == StatisticTally([], [], [], 0, 0)
+    assert Hop().close(MAY_4, since=MAY_1)[-1] == Closed(partition=0, partitions=1, closed=MAY_4)
+
+
+def test_the_declared_windows_are_the_same_however_the_words_are_cut() -> None:
+    for cut in ([MAY_4], [MAY_1, MAY_2, MAY_3, MAY_4], [MAY_2, MAY_4]):
+        hop = Hop()
+        given = [t for day in cut for t in hop.close(day, since=MAY_1)]
+        assert windows(given) == ["day-2026-05-01", "day-2026-05-02", "day-2026-05-03", "week-2026-04-27"]
+
+
+def test_a_span_ends_the_windows_when_all_was_sent() -> None:
+    state = PartitionState(0, 1, DECLARED.plan)
+    given = list(state.advance(Progress(0, 1, FOREVER, MAY_1, MAY_2)))
+    assert windows(given) == ["day-2026-05-01", "week-2026-04-27", "month-2026-05-01"]
+
+
+def test_without_a_span_windows_reach_from_the_first_event_to_the_last() -> None:
+    hop = Hop()
+    hop.fold(event(time="2026-05-01T10:00:00Z"), event(time="2026-05-03T10:00:00Z"))
+    assert [w for w in windows(hop.close()) if w.startswith("day")] == [
+        "day-2026-05-01",
+        "day-2026-05-02",
+        "day-2026-05-03",
+    ]
+    assert windows(Hop().close()) == []
+
+
+def test_accepted_rows_are_those_that_were_counted() -> None:
+    hop, same = Hop(), event(subject="u-1")
+    hop.fold(same, same, event(subject="u-2"), event(subject=None))
+    assert [t.accepted for t in hop.close() if isinstance(t, Tally)] == [3, 3, 3]
+
+
+def test_a_state_that_is_made_again_from_the_log_gives_the_same() -> None:
+    hop = Hop()
+    log: list[Contributions | Progress] = []
+    for day in range(1, 9):
+        log.append(
+            hop.contribution(
+                *[
+                    event(subject=f"u-{i % 4}", feature=f"f-{i % 6}", time=f"2026-05-0{day}T10:00:00Z")
+                    for i in range(30)
+                ]
+            )
+        )
+        log.append(Progress(0, 1, day_of(date(2026, 5, day)) - 1, MAY_1))
+    log.append(Progress(0, 1, FOREVER, MAY_1))
+
+    def replay(part: Sequence[Contributions | Progress]) -> list[Tally | Closed]:
+        state = PartitionState(0, 1, DECLARED.plan)
+        given: list[Tally | Closed] = []
+        for each in part:
+            given += state.advance(each) if isinstance(each, Progress) else state.fold(each) and []
+        return given
+
+    whole = replay(log)
+    assert replay(log) == whole
+    for end in range(len(log)):
+        assert replay(log[:end]) == whole[: len(replay(log[:end]))]
+
+
+def test_no_pseudonym_is_left_in_a_tally() -> None:
+    hop = Hop()
+    subjects = [f"u-{i}" for i in range(50)]
+    hop.fold(*named(*subjects))
+    given = hop.close()
+    wire = b"".join(msgspec.msgpack.encode(tally) for tally in given)
+    for window in windows(given):
+        key = hop.keys.window(window_named(window))
+        assert key is not None
+        for subject in subjects:
+            assert key.pseudonym(subject) not in wire
+            assert key.pseudonym(subject)[:8] not in wire
+    assert len(windows(given)) == 3
