@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,9 @@ def emit(file: Any, batch: int) -> None:
 
     with explained():
         settings = Settings.from_environment()
-        sender = Sender(settings.kafka(), topic_sizes(settings)[EVENTS])
-        for _ in sender.send(read_stream(file, batch)):
-            pass
+        with closing(Sender(settings.kafka(), topic_sizes(settings)[EVENTS])) as sender:
+            for _ in sender.send(read_stream(file, batch)):
+                pass
     click.echo(f"{sender.events - sender.oversized:,} events sent")
     if sender.oversized:
         raise click.ClickException(f"{sender.oversized:,} lines are over the size of an event and were not sent")

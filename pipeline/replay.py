@@ -5,6 +5,7 @@ file.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,11 @@ def replay(
     }
     with running_stack(directory, workers=workers, partitions=PARTITIONS, environment=environment) as stack:
         began = time.monotonic()
-        sender = Sender(stack.kafka)
-        lines = (batch_ for file in files for batch_ in read_events(file, mapping, batch))
-        for _ in sender.send(lines):
-            report("sent", sender.events, None)
-            stack.supervise()
-        sender.tell(date_of(FOREVER))
+        with closing(Sender(stack.kafka)) as sender:
+            for _ in sender.send(lines for file in files for lines in read_events(file, mapping, batch)):
+                report("sent", sender.events, None)
+                stack.supervise()
+            sender.tell(date_of(FOREVER))
         watch = wait_for_releases(stack, declarations.plan, report)
         seconds = time.monotonic() - began
         rebuild(directory, stack.kafka)
@@ -139,6 +139,10 @@ class Sender:
         for partition in range(self._partitions):
             self._producer.send(EVENTS, partition=partition, value=b"", headers=[(WORD, until.isoformat().encode())])
         self._producer.flush()
+
+    def close(self) -> None:
+        """What is not sent by now is not sent."""
+        self._producer.close(timeout=5)
 
 
 def wait_for_releases(stack: Stack, plan: Plan, report: Report, until: int = FOREVER) -> Watch:

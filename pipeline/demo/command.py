@@ -24,7 +24,7 @@ NOTEBOOK_DATA = Path("var/demo")  # where the notebook looks
 @click.option(
     "--workers",
     type=click.IntRange(1, 4),
-    default=min(2, os.cpu_count() or 1),
+    default=1,
     help="Worker processes.",
 )
 @click.option(

@@ -67,11 +67,6 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-class _Sender(Sender):
-    def close(self) -> None:
-        self._producer.close()
-
-
 def run_demo(
     directory: Path,
     settings: Settings,
@@ -102,7 +97,7 @@ def run_demo(
         running_stack(directory, workers=workers, partitions=PARTITIONS, environment=environment) as stack,
         projecting(directory, stack) as finish,
         closing(Watcher(stack.kafka, plan, PARTITIONS)) as watcher,
-        closing(_Sender(stack.kafka)) as sender,
+        closing(Sender(stack.kafka)) as sender,
     ):
         began = time.monotonic()
 
