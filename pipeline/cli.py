@@ -129,15 +129,16 @@ def project(once: bool) -> None:
     """Fold the releases into DuckDB and publish snapshots, for as long as it runs."""
     from pipeline.warehouse.projector import Projector
 
-    settings = Settings.from_environment()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with explained(), Projector(settings.data, settings.kafka()) as projector:
-        if once:
-            click.echo(f"{projector.catch_up():,} releases folded")
-        else:
-            projector.run(stop, settings.snapshot_seconds)
+    with explained():
+        settings = Settings.from_environment()
+        with Projector(settings.data, settings.kafka()) as projector:
+            if once:
+                click.echo(f"{projector.catch_up():,} releases folded")
+            else:
+                projector.run(stop, settings.snapshot_seconds)
 
 
 @main.command()
@@ -145,8 +146,8 @@ def rebuild() -> None:
     """Throw the DuckDB file away and make it anew from the log of releases. Nothing is drawn again."""
     from pipeline.warehouse.projector import rebuild as run
 
-    settings = Settings.from_environment()
     with explained():
+        settings = Settings.from_environment()
         folded = run(settings.data, settings.kafka())
     click.echo(f"{folded:,} releases folded into {settings.data / 'statistics.duckdb'}")
 
@@ -197,6 +198,8 @@ def replay(
     """
     from pipeline.replay import replay as run
 
+    if since and until and until <= since:
+        raise click.UsageError("--until is the first day after the replay: it comes after --from")
     with explained():
         settings = Settings.from_environment()
         settings = replace(

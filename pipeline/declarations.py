@@ -43,8 +43,9 @@ def read_declarations(settings: Settings, today: date) -> Declarations:
     """
     registry = read_toml(settings.fields, Registry).active(today)
     policy = read_toml(settings.policy, Policy)
+    statistics = read_toml(settings.statistics, Statistics)
     try:
-        plan = Plan(read_toml(settings.statistics, Statistics), registry)
+        plan = Plan(statistics, registry)
     except ValueError as error:
         raise SettingsError(f"{settings.statistics}: {error}") from None
     return Declarations(registry, plan, policy, Accountant(policy, plan))

@@ -14,6 +14,10 @@ _PACKAGED = Path(__file__).parent / "_schemas"
 SCHEMAS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "schemas"
 
 
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
 class SettingsError(ValueError):
     """A setting is missing or wrong; the message says which and what to do."""
 
@@ -64,15 +68,20 @@ class Settings:
         for each in fields_of(cls):
             name = each.metadata["name"]
             text = given.get(name)
-            if text is None or (text == "" and types[each.name] is not str):
+            if not text:
                 continue
             try:
                 values[each.name] = types[each.name](text) if types[each.name] in (str, float, Path) else text
             except ValueError:
                 raise SettingsError(f"{name} is not a number: {each.metadata['text']}") from None
         settings = cls(**values)
-        if settings.clock not in ("wall", "replay"):
-            raise SettingsError("HEADCOUNT_CLOCK is wall or replay")
+        for name, value, known in (
+            ("HEADCOUNT_CLOCK", settings.clock, ("wall", "replay")),
+            ("KAFKA_SECURITY_PROTOCOL", settings.security_protocol, _PROTOCOLS),
+            ("KAFKA_SASL_MECHANISM", settings.sasl_mechanism, _MECHANISMS),
+        ):
+            if value not in known:
+                raise SettingsError(f"{name} is one of {', '.join(known)}")
         return settings
 
     @property

@@ -18,9 +18,12 @@ UTC.
 import gzip
 import io
 import tomllib
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import zstandard
 
 from pipeline.core.events import MAX_EVENT
 from pipeline.settings import SettingsError
@@ -47,7 +50,12 @@ def read_events(path: Path, mapping: Path | None = None, batch: int = BATCH_EVEN
         yield from _batches(_mapped(path, mapping), batch)
         return
     with path.open("rb") as raw:
-        yield from _batches(_lines(_decompress(raw, path.suffix), raw), batch)
+        try:
+            yield from _batches(_lines(_decompress(raw, path.suffix), raw), batch)
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+            raise SettingsError(
+                f"{path.name} is damaged, or not what its name says: nothing after it was read"
+            ) from None
 
 
 def read_stream(stream: BinaryIO, batch: int = BATCH_EVENTS) -> Iterator[Lines]:
@@ -59,10 +67,37 @@ def _decompress(raw: BinaryIO, suffix: str) -> BinaryIO:
     if suffix == ".gz":
         return cast(BinaryIO, gzip.open(raw, "rb"))
     if suffix == ".zst":
-        import zstandard
-
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw))
+        return cast(BinaryIO, io.BufferedReader(_Zstandard(raw)))
     return raw
+
+
+class _Zstandard(io.RawIOBase):
+    """All frames of a file. Raises ``EOFError`` where the last is cut off, which the library's own reader does not."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            packed = packed or self._raw.read(128 << 10)
+            if self._frame.eof:
+                self._frame, self._begun = zstandard.ZstdDecompressor().decompressobj(), False
+            if not packed:
+                if self._begun:
+                    raise EOFError
+                return 0
+            self._ready, self._begun = self._frame.decompress(packed), True
+        taken = self._ready[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._ready = self._ready[len(taken) :]
+        return len(taken)
 
 
 def _lines(stream: BinaryIO, raw: BinaryIO | None) -> Iterator[tuple[bytes | None, int]]:
@@ -104,13 +139,13 @@ def _mapped(path: Path, mapping: Path) -> Iterator[tuple[bytes | None, int]]:
         connection.execute("SET temp_directory = ''")  # nothing of an event is ever spilled to a disk
         try:
             cursor = connection.execute(query, [str(path)])
-        except duckdb.Error as error:
+            while rows := cursor.fetchmany(10_000):
+                for (text,) in rows:
+                    yield text.encode(), 0
+        except duckdb.Error as error:  # its text quotes rows
             raise SettingsError(
                 f"{mapping} does not fit {path.name}: {type(error).__name__} in one of its expressions"
             ) from None
-        while rows := cursor.fetchmany(10_000):
-            for (text,) in rows:
-                yield text.encode(), 0
 
 
 def _batches(lines: Iterable[tuple[bytes | None, int]], batch: int) -> Iterator[Lines]:

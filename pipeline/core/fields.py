@@ -16,6 +16,7 @@ from pipeline.core.outcomes import Reason
 FieldKind = Literal["name", "catalogue", "version", "amount"]
 
 OTHER = "other"
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*\Z")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,47}\Z")
 _VERSION = re.compile(r"v?(\d{1,4})(?:\.(\d{1,4})(?:[.+-].{0,40})?|[+-].{0,40})?\Z", re.ASCII | re.DOTALL)
 _IBAN = re.compile(r"(?<![a-z])[a-z]{2}\d{2}[a-z0-9 ._-]{11,}", re.IGNORECASE)
@@ -77,6 +78,10 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     version: str
     types: tuple[str, ...]
     fields: dict[str, Field]
+
+    def __post_init__(self) -> None:
+        if not self.types or not all(_IDENTIFIER.match(name) for name in self.fields):
+            raise ValueError("a registry has types, and fields named in lower case letters, digits and _")
 
     def active(self, today: date) -> "Registry":
         """The registry without the fields whose end date has passed: they are dropped like unregistered ones."""

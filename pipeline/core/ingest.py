@@ -20,6 +20,7 @@ from pipeline.core.statistics import Plan
 from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, part_of, window_of
 
 _NOBODY = bytes(PSEUDONYM_BYTES)
+_NO_TOKEN = bytes(8)
 _CACHE = 100_000
 
 Cell = tuple[int, int, tuple[bytes, ...]]  # the window's first day, the part of it, one sealed value per dimension
@@ -39,6 +40,7 @@ class Batch:
     events: list[UsageEvent] = field(default_factory=list)
     days: list[int] = field(default_factory=list)
     keys: dict[Window, WindowKey] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)  # days of which a window's key is destroyed
     values: list[Values] = field(default_factory=list)
     partitions: list[int] = field(default_factory=list)
     tokens: list[bytes] = field(default_factory=list)
@@ -176,25 +178,32 @@ def route(ingest: Ingest, batch: Batch) -> None:
 
 
 def pseudonymise(ingest: Ingest, batch: Batch) -> None:
-    """The subject becomes one pseudonym per window, under that window's key; then the events are forgotten."""
+    """The subject becomes one pseudonym per window, under that window's key; then the events are forgotten.
+
+    Where a key is destroyed the window was released. The row was counted before and comes again, or it is late: where
+    it stood says which, and the tally knows. It goes on with nothing in it.
+    """
     windows = {(kind, day): window_of(kind, day) for kind in ingest.plan.kinds for day in set(batch.days)}
-    gone: set[int] = set()
     for (_, day), window in windows.items():
         key = batch.keys.get(window) or ingest.keys.window(window)
-        if key is None:  # the window was closed and its key destroyed while the record waited
-            gone.add(day)
+        if key is None:
+            batch.gone.add(day)
         else:
             batch.keys[window] = key
-    batch.reject([Reason.LATE if day in gone else None for day in batch.days])
     for kind in ingest.plan.kinds:
         batch.windows[kind] = [windows[kind, day] for day in batch.days]
         batch.pseudonyms[kind] = [
-            _NOBODY if e.subject is None else batch.keys[w].pseudonym(e.subject)
-            for e, w in zip(batch.events, batch.windows[kind], strict=True)
+            _NOBODY if e.subject is None or day in batch.gone else batch.keys[w].pseudonym(e.subject)
+            for e, w, day in zip(batch.events, batch.windows[kind], batch.days, strict=True)
         ]
     shortest = batch.windows[ingest.plan.kinds[0]]
-    batch.tokens = [batch.keys[w].token(e.subject, e.source, e.id) for e, w in zip(batch.events, shortest, strict=True)]
-    batch.known = [event.subject is not None for event in batch.events]
+    batch.tokens = [
+        _NO_TOKEN if day in batch.gone else batch.keys[w].token(e.subject, e.source, e.id)
+        for e, w, day in zip(batch.events, shortest, batch.days, strict=True)
+    ]
+    batch.known = [
+        e.subject is not None and day not in batch.gone for e, day in zip(batch.events, batch.days, strict=True)
+    ]
     batch.events, batch.records, batch.arrivals = [], (), []
 
 
@@ -204,9 +213,13 @@ def seal(ingest: Ingest, batch: Batch) -> None:
         sealed: dict[tuple[int, Values], Cell] = {}
         for day, values in set(zip(batch.days, batch.values, strict=True)):
             window = window_of(kind, day)
-            key = batch.keys[window]
+            key = batch.keys.get(window)
             cell = tuple(
-                b"" if value is None else key.seal(name, value) if is_open else value.encode()
+                b""
+                if key is None or value is None or day in batch.gone
+                else key.seal(name, value)
+                if is_open
+                else value.encode()
                 for name, value, is_open in zip(ingest.plan.finest, values, ingest._open, strict=True)
             )
             sealed[day, values] = (window.start, part_of(window, day), cell)

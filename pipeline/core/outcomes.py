@@ -27,9 +27,7 @@ class Reason(StrEnum):
     INVALID_DATA = "invalid_data"  # data that is no JSON object
     MISSING_FIELD = "missing_field"  # a required field is absent
     INVALID_FIELD = "invalid_field"  # a registered field whose value is not of its kind
-    PERSONAL_DATA = (
-        "personal_data"  # a registered field whose value looks like a number, an address or a name of a person
-    )
+    PERSONAL_DATA = "personal_data"  # a registered field whose value looks like an address or a number of a person
     FUTURE = "future"  # later than the clock by more than the policy allows
     BEFORE_POLICY = "before_policy"  # on a day before the policy took effect
     OUT_OF_SPAN = "out_of_span"  # on a day that the replay did not declare

@@ -5,7 +5,7 @@ from datetime import date
 
 import msgspec
 
-from pipeline.core.windows import Kind
+from pipeline.core.windows import Calendar, Kind
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +47,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if not (0 <= self.lateness_hours < math.inf and 0 <= self.future_minutes < math.inf):
             raise ValueError("lateness_hours and future_minutes are 0 or more")
+        try:
+            Calendar(self.timezone)
+        except (ValueError, OSError, KeyError):
+            raise ValueError("timezone is a time zone, such as UTC or Europe/Amsterdam") from None
 
     @property
     def lateness(self) -> float:

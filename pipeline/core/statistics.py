@@ -46,7 +46,7 @@ class Statistic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("a statistic has windows, and names each of them and each dimension once")
         for limit in (self.max_cells, self.max_events):
             if not all((limit if isinstance(limit, int) else limit.get(kind, 0)) >= 1 for kind in self.windows):
-                raise ValueError("max_cells and max_events are 1 or more, for each of the windows")
+                raise ValueError(f"max_cells and max_events are 1 or more for each window: {', '.join(self.windows)}")
         if self.histogram and (self.dimensions or self.measures != ("users",) or self.total):
             raise ValueError("a histogram has no other dimension, measures users and has no total")
         if self.histogram and (self.histogram[0] != 1 or list(self.histogram) != sorted(set(self.histogram))):
@@ -89,6 +89,8 @@ class Plan:
 
     def __init__(self, statistics: Statistics, registry: Registry) -> None:
         self.statistics = statistics.statistics
+        if not self.statistics:
+            raise ValueError("there is no statistic")
         used = {name for statistic in self.statistics.values() for name in statistic.dimensions}
         unknown = sorted(used - registry.fields.keys())
         if unknown:

@@ -21,7 +21,7 @@ from kafka import KafkaAdminClient
 from pipeline.core.ingest import Ingest
 from pipeline.declarations import read_declarations
 from pipeline.noise import OpenDPNoise
-from pipeline.settings import Settings
+from pipeline.settings import Settings, SettingsError
 from pipeline.stream.framework import new_app
 from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
@@ -140,7 +140,7 @@ def topic_sizes(settings: Settings) -> dict[str, int]:
         admin.close()
     sizes = {each["name"]: len(each["partitions"]) for each in described}
     if missing := [name for name in (EVENTS, CONTRIBUTIONS, TALLIES) if not sizes.get(name)]:
-        raise RuntimeError(f"topics are missing: {', '.join(missing)}; `headcount topics` makes them")
+        raise SettingsError(f"topics are missing: {', '.join(missing)}; `headcount topics` makes them")
     return sizes
 
 

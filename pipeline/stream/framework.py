@@ -1,6 +1,8 @@
 """Faust as it is configured here: at least once, no tables, no leader, no web server, nothing declared by itself."""
 
 import ssl
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -17,6 +19,7 @@ def new_app(settings: Settings) -> faust.App:
         broker=[URL(f"kafka://{each}") for each in settings.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings),
         store="memory://",
+        datadir=Path(tempfile.gettempdir(), "headcount-faust"),  # never used: there are no tables
         processing_guarantee="at_least_once",
         autodiscover=False,
         topic_disable_leader=True,

@@ -1,5 +1,6 @@
 """The first hop around its core: which records came, what the source partition may promise, where the results go."""
 
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import date
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from pipeline.stream.transport import Batch
 
 # A replayer's word: a record without value that bears this header. It says that every event before that date was sent.
 WORD = "headcount-sent-until"
+NOTHING_CLOSED = -(10**6)  # a day before all days
 MARGIN = 10.0  # seconds by which the clocks of brokers and workers may differ
 
 Send = Callable[[str, int, bytes], Awaitable[None]]
@@ -50,21 +52,22 @@ class IngestHop:
         self.sources = sources
         self.replay = replay
         self.since = core.since if replay else self._closed_at(born)
-        self._closed: dict[int, int] = {}  # per source partition: the word, or what its arrivals say
+        self._closed: dict[int, int] = {}  # per source partition: the last word, or what its arrivals say
+        self._words: dict[int, list[tuple[int, int]]] = {}  # per source partition: the words by their offsets
         self._told: dict[int, int] = {}
 
     async def handle(self, batch: Batch) -> None:
         """One fetched batch: rows on their way and acknowledged before the partition promises anything beyond them."""
         for records, word in self._segments(batch.records):
-            closed = self._closed.get(batch.partition, -(10**6)) if self.replay else None
             if records:
+                closed = self._closed_before(batch.partition, records[0].offset) if self.replay else None
                 result = self.core.ingest(batch.partition, records, closed)
                 for partition, contributions in result.contributions.items():
                     await self.send(CONTRIBUTIONS, partition, encode_contribution(contributions))
                 if result.rejections:
                     await self.send(REJECTIONS, 0, encode_rejections(result.rejections))
             if word is not None:
-                self._closed[batch.partition] = max(word, self._closed.get(batch.partition, word))
+                self._spoken(batch.partition, *word)
             elif not self.replay:
                 self._arrived(batch.partition, max(record.arrived for record in records))
         await self.tell(batch.partition)
@@ -78,6 +81,7 @@ class IngestHop:
     def forget(self, partition: int) -> None:
         """The source partition was given to another worker: what was told of it may have to be told again."""
         self._closed.pop(partition, None)
+        self._words.pop(partition, None)
         self._told.pop(partition, None)
 
     async def tell(self, partition: int) -> None:
@@ -98,8 +102,20 @@ class IngestHop:
     def _closed_at(self, seconds: float) -> int:
         return self.core.calendar.day(seconds - self.core.policy.lateness)
 
-    def _segments(self, records: list[Record]) -> Iterator[tuple[list[Record], int | None]]:
-        """The records between two words. In operation nobody's word counts: such a record is an empty one."""
+    def _spoken(self, partition: int, offset: int, closed: int) -> None:
+        self._closed[partition] = max(closed, self._closed.get(partition, closed))
+        words = self._words.setdefault(partition, [])
+        if not words or offset > words[-1][0]:
+            words.append((offset, self._closed[partition]))
+
+    def _closed_before(self, partition: int, offset: int) -> int:
+        """What the words before an offset say: a record that is read again is judged as it was the first time."""
+        words = self._words.get(partition, [])
+        place = bisect_left(words, (offset, 0))
+        return words[place - 1][1] if place else NOTHING_CLOSED
+
+    def _segments(self, records: list[Record]) -> Iterator[tuple[list[Record], tuple[int, int] | None]]:
+        """The records between two words, and the word with its offset. In operation a word is an empty record."""
         if not self.replay:
             yield records, None
             return
@@ -109,7 +125,7 @@ class IngestHop:
             if word is None:
                 segment.append(record)
             else:
-                yield segment, word
+                yield segment, (record.offset, word)
                 segment = []
         if segment:
             yield segment, None

@@ -34,7 +34,7 @@ def read_kek(settings: Settings) -> bytes:
         path = Path(settings.kek_file)
         try:
             mode = path.stat().st_mode
-            text = path.read_text()
+            text = path.read_bytes().decode("ascii", "replace")
         except OSError as error:
             raise KeyStoreError(f"HEADCOUNT_KEK_FILE cannot be read ({type(error).__name__})") from None
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -77,8 +77,13 @@ class FileKeyStore:
         self._known.pop(window, None)
         if self._mark(window.name).exists():
             return None
-        key = self._load_or_draw(window.name)
-        if self._mark(window.name).exists():  # destroyed while it was being drawn
+        try:
+            key = self._load_or_draw(window.name)
+        except (KeyStoreError, FileNotFoundError):  # overwritten or removed while it was read: then it is marked
+            if not self._mark(window.name).exists():
+                raise
+            return None
+        if self._mark(window.name).exists():  # destroyed while it was drawn
             self._erase(window.name)
             return None
         self._known[window] = WindowKey(key)

@@ -54,7 +54,9 @@ class ReleaseHop:
             self.log = None
 
     def _missing(self, log: ReleaseLog, window: Window) -> list[str]:
-        names = self.accountant.plan.of(window.kind)
+        """The statistics that every partition has counted and nobody has released."""
+        tallies = self.gathered.tallies[window].values()
+        names = (n for n in self.accountant.plan.of(window.kind) if all(n in tally.statistics for tally in tallies))
         return [name for name in names if release_key(name, window.name) not in log.keys]
 
     def _release(self, log: ReleaseLog, windows: list[Window]) -> None:

@@ -18,6 +18,9 @@ TALLIES: Final = "usage.tallies"
 RELEASES: Final = "usage.releases"
 REJECTIONS: Final = "usage.rejections"
 
+# Kafka deletes whole segments and rolls one a week by default: on a quiet topic an identifier would outlive its time.
+_ROLLED: Final = {"cleanup.policy": "delete", "segment.ms": str(HOUR_MS)}
+
 # Tallies and releases hold a whole window's cells in a record.
 _LARGE: Final = {"max.message.bytes": "16777216"}
 
@@ -41,20 +44,20 @@ TOPICS: Final = (
         {
             "retention.ms": str(48 * HOUR_MS),
             "message.timestamp.type": "LogAppendTime",
-            "cleanup.policy": "delete",
+            **_ROLLED,
         },
     ),
     Topic(
         CONTRIBUTIONS,
         4,
         "pseudonyms and sealed cells, until the longest window has closed",
-        {"retention.ms": str(35 * DAY_MS), "cleanup.policy": "delete"},
+        {"retention.ms": str(35 * DAY_MS), **_ROLLED},
     ),
     Topic(
         TALLIES,
         1,
         "exact counts of closed windows, until they are released",
-        {"retention.ms": str(7 * DAY_MS), "cleanup.policy": "delete", **_LARGE},
+        {"retention.ms": str(7 * DAY_MS), **_ROLLED, **_LARGE},
     ),
     Topic(
         RELEASES,
@@ -66,7 +69,7 @@ TOPICS: Final = (
         REJECTIONS,
         1,
         "why and where an event was not counted, never what it said",
-        {"retention.ms": str(7 * DAY_MS), "cleanup.policy": "delete"},
+        {"retention.ms": str(7 * DAY_MS), **_ROLLED},
     ),
 )
 

@@ -85,15 +85,14 @@ class Consumer(driver.Consumer):
         done: int | None = None
         while in_flight and in_flight[0] in acked:
             done = in_flight.popleft()
-        if done is None:
-            return None
         acked.intersection_update(in_flight or ())
         self._acked[tp] = sorted(acked)
-        return done + 1
+        return None if done is None else done + 1
 
     async def perform_seek(self) -> None:
         """Also for batches that were fetched and not handed on: what is in flight is fetched again."""
-        self._in_flight.clear()
+        for known in (self._in_flight, self._acked, self._acked_index):
+            known.clear()
         await super().perform_seek()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

@@ -58,7 +58,6 @@ def test_six_digits_in_a_row_look_personal_however_they_are_punctuated(prefix: s
     assert generalise(name, prefix + separator.join("12345")) is not Reason.PERSONAL_DATA
 
 
-# Shows a defect: only one separator between two digits is seen through.
 @pytest.mark.parametrize("separator", ["--", "..", "_-", "-.-"])
 def test_doubled_separators_hide_no_number(separator: str) -> None:
     assert generalise(REGISTRY.fields["feature"], "tel-" + separator.join("0612345678")) is Reason.PERSONAL_DATA
@@ -92,11 +91,11 @@ def test_catalogues_and_amounts_declare_their_values() -> None:
         ("amount", {"edges": [0, 1], "labels": ["a"]}),
         ("amount", {"edges": [1, 0], "labels": ["a", "b"]}),
         ("amount", {"edges": [0, 0], "labels": ["a", "b"]}),
-        # Shows a defect: accepted. Nothing is declared, and every event with the field is refused.
+        # Nothing would be declared, and every event with the field refused.
         ("amount", {"edges": [], "labels": []}),
-        # Shows a defect: accepted. The stand-in is no declared cell, so what is counted there is never released.
+        # The stand-in would be no declared cell, and what is counted there would never be released.
         ("amount", {"edges": [0], "labels": ["all"], "missing": "unknown"}),
-        # Shows a defect: both are accepted. A cell that is declared twice is drawn twice and paid for once.
+        # A cell that is declared twice would be drawn twice and paid for once.
         ("amount", {"edges": [0, 1], "labels": ["a", "a"]}),
         ("catalogue", {"values": ["a", "a", "other"]}),
         ("something", {}),
@@ -111,6 +110,13 @@ def test_an_unsound_field_is_refused(kind: str, changes: dict[str, Any]) -> None
 def test_a_field_says_what_it_is_for_and_until_when(name: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=name):
         build("name", **{name: None})
+
+
+# Shows a defect: accepted, and the worker stops with a TypeError that names neither the file nor the key.
+@pytest.mark.parametrize(("types", "name"), [((), "a"), (("t.v1",), "a-b"), (("t.v1",), "__init__")])
+def test_an_unsound_registry_is_refused(types: tuple[str, ...], name: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # any wording
+        Registry(version="1", types=types, fields={name: build("name")})
 
 
 def test_the_shipped_fields_are_those_of_the_interface() -> None:

@@ -157,14 +157,21 @@ def test_an_absent_field_without_a_stand_in_is_empty() -> None:
 
 
 @pytest.mark.parametrize("window", ["day-2026-05-01", "week-2026-04-27", "month-2026-05-01"])
-def test_an_event_is_late_once_a_key_of_its_windows_is_destroyed(window: str) -> None:
+def test_a_row_goes_on_with_nothing_in_it_once_a_key_of_its_windows_is_destroyed(window: str) -> None:
+    """It was counted before and comes again, or it is late: where it stood says which, and the tally knows."""
     keys = MemoryKeyStore()
     keys.destroy(window_named(window))
     other = event(time="2026-04-20T10:00:00Z", id="other")
     batch = build(keys=keys).ingest(0, [record(EVENT, other)], OPEN)
 
-    assert [(r.reason, r.place) for r in batch.rejections] == [(Reason.LATE, 0)]
-    assert [contributions.rows for contributions in batch.contributions.values()] == [1]
+    assert batch.rejections == []
+    (contributions,) = batch.contributions.values()
+    assert contributions.known == bytes([0, 1])
+    assert contributions.tokens[:8] == bytes(8)
+    for columns in contributions.windows:
+        assert columns.pseudonyms[:16] == bytes(16)
+        assert set(columns.dictionary[columns.codes()[0]][2]) == {b""}
+        assert columns.pseudonyms[16:] != bytes(16)
 
 
 def test_a_word_on_what_is_closed_counts_and_the_arrival_does_not() -> None:

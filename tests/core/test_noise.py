@@ -94,7 +94,7 @@ def test_a_sigma_that_means_nothing_adds_nothing(sigma: float) -> None:
     assert OpenDPNoise().add([-3, 0, 10**15], sigma) == [-3, 0, 10**15]
 
 
-# Shows a defect: the exact values come back.
+# Noise of nan would be none, and the exact values would come back.
 @pytest.mark.parametrize("sigma", [math.nan, -1.0])
 def test_a_sigma_that_is_no_sigma_is_refused(sigma: float) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011  # whatever OpenDP calls it; anything but the exact values

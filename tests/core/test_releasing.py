@@ -197,6 +197,13 @@ def test_the_total_less_what_is_shown_is_what_was_held_back() -> None:
     assert found.total[1] - sum(found.values[1]) == 2 * 41
 
 
+def test_the_total_is_the_partitions_own_and_not_a_sum_of_cells() -> None:
+    part = tallies({"a": 5})
+    statistic = msgspec.structs.replace(part.statistics["feature_use"], total_users=4, total_events=77)
+    part = msgspec.structs.replace(part, statistics={"feature_use": statistic})
+    assert released(SHOW_ALL, part).total == [4, 77]
+
+
 def test_the_total_of_users_counts_a_subject_of_several_cells_once() -> None:
     events = [event(subject="u-1", feature=feature) for feature in ("a", "b", "c")]
     found = run(SHOW_ALL, [record(*events)]).release("feature_use", DAY)

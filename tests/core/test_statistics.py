@@ -30,26 +30,25 @@ def plan(**statistics: Statistic) -> Plan:
         {"histogram": [1, 2], "measures": ["users", "events"]},
         {"histogram": [1, 2], "total": True},
         {"windows": ["hour"]},
-        # All below show a defect: they are accepted.
-        # A subject would be charged for fewer cells than it touches, or for a negative number of them: more is spent
-        # than the budget says (max_cells = -3 next to one of 5 makes sigma 10.0 of 17.3).
+        # A subject would be charged for fewer cells than it touches, or for a negative number of them: more would be
+        # spent than the budget says (max_cells = -3 next to one of 5 makes sigma 10.0 of 17.3).
         {"max_cells": 0},
         {"max_cells": -3},
         {"max_cells": {"day": 1, "week": 0, "month": 1}},
         # Sigma would be 0: the events without a subject would be released as they are.
         {"max_events": 0, "measures": ["users", "events"]},
         {"max_events": {"day": 1, "week": 1, "month": 0}, "measures": ["users", "events"]},
-        # Drawn twice, paid once.
+        # It would be drawn twice and paid for once.
         {"measures": ["users", "events", "events"]},
-        # Some window has no bound: KeyError when it closes, at every start again.
+        # Some window would have no bound, and would raise when it closes, at every start again.
         {"max_cells": {"day": 1}},
         {"max_events": {"day": 1}, "measures": ["users", "events"]},
-        # A subject with fewer events than the first edge has no bucket: closing the window raises.
+        # A subject with fewer events than the first edge would have no bucket, and closing the window would raise.
         {"histogram": [2, 5]},
         {"histogram": [0, 5]},
         {"histogram": [1, 5, 2]},
         {"histogram": [1, 1]},
-        # One field twice is two columns of one name.
+        # One field twice would be two columns of one name.
         {"dimensions": ["platform", "platform"]},
         {"windows": []},
     ],
@@ -109,6 +108,12 @@ def test_declared_cells_are_all_combinations_in_natural_order() -> None:
 def test_a_plan_has_the_kinds_of_window_that_a_statistic_has() -> None:
     assert plan(a=build(windows=["month"]), b=build(windows=["day"])).kinds == ("day", "month")
     assert list(plan(a=build(windows=["month"]), b=build()).of("day")) == ["b"]
+
+
+# Shows a defect: accepted, and the first event raises IndexError.
+def test_a_plan_without_statistics_is_refused() -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # any wording
+        plan()
 
 
 def test_a_kind_without_statistics_costs_nothing() -> None:

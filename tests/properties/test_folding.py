@@ -60,7 +60,6 @@ def test_the_number_of_partitions_does_not_matter(contents: list[Event], partiti
     assert plainly(contents, partitions).releases == plainly(contents, 1).releases
 
 
-# Shows a defect: events without a subject are lost from a cell in every partition that has no user of that cell.
 @examples(25)
 @given(events(most=6), st.integers(2, 3))
 def test_nor_does_it_for_events_without_a_subject(contents: list[Event], partitions: int) -> None:

@@ -164,9 +164,8 @@ def cost_of_a_month(kind: Kind, month: list[Event], rest: list[Event], seed: str
     return sum(d**2 for one, other in pairs for d in differences(one, other, 0)) / (2 * sigma**2)
 
 
-# Shows a defect for weeks: 6 ISO weeks touch November 2026, and the first and the last hold days of other months. What
-# is left of the subject there may take the place of what was taken away: two cells change where one is paid for, and 8
-# weeks' worth is spent, not 6. With the shipped policy a month costs 0.44 and not 0.42.
+# 6 ISO weeks touch November 2026, and the first and the last hold days of other months. If what is left of the subject
+# there took the place of what was taken away, two cells would change where one is paid for.
 def test_what_a_subject_did_in_one_month_costs_no_more_than_the_month() -> None:
     since, until = date(2026, 10, 26), date(2026, 12, 7)
     days = [since + timedelta(days=i) for i in range((until - since).days)]

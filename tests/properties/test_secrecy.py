@@ -13,10 +13,8 @@ from pipeline.testing import MemoryKeyStore, Result, record, run
 
 from .worlds import SHOW_ALL, SINCE, SUBJECTS, UNTIL, Event, events, examples
 
-# Long enough that they do not occur by chance.
-LETTERS = st.text("abcdefghijklmnopqrstuvwxyz0123456789@.+- éß中", min_size=9, max_size=40).filter(
-    lambda text: len(text.encode()) >= 9
-)
+# Long enough, and strange enough, that they do not occur by chance: Hypothesis tries words of the code itself.
+LETTERS = st.text("abcdefghijklmnopqrstuvwxyz0123456789@.+- éß中", min_size=8, max_size=40).map("#{}~§".format)
 
 
 def spellings(secret: bytes) -> Iterator[bytes]:
@@ -75,7 +73,7 @@ def test_no_pseudonym_is_in_a_tally_or_a_release(contents: list[Event]) -> None:
 
 
 @examples(25)
-@given(events(subjects=SUBJECTS, least=1, most=12), st.from_regex(r"[a-z][a-z_.-]{11,20}", fullmatch=True))
+@given(events(subjects=SUBJECTS, least=1, most=12), st.from_regex(r"zq\.[a-z_.-]{11,20}", fullmatch=True))
 def test_no_open_value_is_in_the_clear_before_it_is_released(contents: list[Event], feature: str) -> None:
     secret = [each | {"data": each["data"] | {"feature": feature, "app_version": "7321.8642"}} for each in contents]
     result = run(SHOW_ALL, [record(*secret)], since=SINCE, until=UNTIL)
