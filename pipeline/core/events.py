@@ -146,17 +146,15 @@ class Decoder:
             pass  # something in it is wrong: find out what, one by one
         try:
             parts = [bytes(part) for part in self._raws(value)]
-        except UNREADABLE as error:
-            return [Decoded(0, _unreadable(value, error))]
+        except UNREADABLE:
+            return [Decoded(0, _unreadable(value))]
         return self._each(parts)
 
     def _lines(self, value: bytes, one_a_line: bool) -> list[Decoded]:
         lines = [line for line in value.split(b"\n") if line.strip()]
-        if not one_a_line and len(lines) > 1:
+        if not one_a_line and len(lines) > 1 and not _reads(lines[0], msgspec.Raw):
             # One event that is printed over several lines is one event all the same.
-            whole = self._single(value)
-            if not isinstance(whole, Reason):
-                return [Decoded(0, whole)]
+            return [Decoded(0, self._single(value))]
         return self._each(lines)
 
     def _each(self, texts: list[bytes]) -> list[Decoded]:
@@ -178,8 +176,8 @@ class Decoder:
         try:
             text.decode()
             members = self._members(text)
-        except UNREADABLE as error:
-            return _unreadable(text, error)
+        except UNREADABLE:
+            return _unreadable(text)
         return self._why_members(members)
 
     def _why_members(self, members: Mapping[str, Any]) -> Reason:
@@ -218,8 +216,8 @@ class Decoder:
         try:
             value.decode()
             self._members(value)
-        except UNREADABLE as error:
-            reason = _unreadable(value, error)
+        except UNREADABLE:
+            reason = _unreadable(value)
             return Reason.INVALID_DATA if reason is Reason.NOT_AN_EVENT else reason
         try:
             event: UsageEvent = self._one(msgspec.json.encode(members))
@@ -240,14 +238,18 @@ def _reads(raw: Any, kind: Any) -> bool:
     return True
 
 
-def _unreadable(text: bytes, error: BaseException) -> Reason:
+def _unreadable(text: bytes) -> Reason:
+    """Why a text is no JSON object."""
     try:
         text.decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
     except UnicodeError:
         return Reason.NOT_UTF8
-    if isinstance(error, RecursionError):
+    except RecursionError:
         return Reason.TOO_DEEP
-    return Reason.NOT_AN_EVENT if isinstance(error, msgspec.ValidationError) else Reason.NOT_JSON
+    except msgspec.MsgspecError:
+        return Reason.NOT_JSON
+    return Reason.NOT_AN_EVENT
 
 
 def json_schema(registry: Registry) -> dict[str, Any]:

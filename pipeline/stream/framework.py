@@ -9,11 +9,13 @@ import faust
 from yarl import URL
 
 from pipeline.settings import Settings
+from pipeline.stream import unreadable
 from pipeline.stream.transport import Transport
 
 
 def new_app(settings: Settings) -> faust.App:
     """An app without agents."""
+    unreadable.install()
     app = faust.App(
         settings.group,
         broker=[URL(f"kafka://{each}") for each in settings.bootstrap_servers.split(",")],

@@ -48,6 +48,8 @@ def plan(**statistics: Statistic) -> Plan:
         {"histogram": [0, 5]},
         {"histogram": [1, 5, 2]},
         {"histogram": [1, 1]},
+        # A subject fills one bucket, whatever is said; more would be charged than is spent.
+        {"histogram": [1, 2], "max_cells": 2},
         # One field twice would be two columns of one name.
         {"dimensions": ["platform", "platform"]},
         {"windows": []},

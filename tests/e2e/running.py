@@ -122,11 +122,12 @@ AHEAD = 20_000  # rows that may be on their way: what is sent is sent as it is t
 
 
 def finish(
-    stack: Stack, rows: int, feed: Iterable[int] = (), kills: Iterable[Kill] = (), patience: float = 120.0
+    stack: Stack, rows: int, feed: Iterable[tuple[int, int]] = (), kills: Iterable[Kill] = (), patience: float = 120.0
 ) -> Finished:
     """Feeds a run, waits until everything is released and keeps the workers up, but for the kills in their order.
 
-    ``rows``: how many will be contributed; ``feed``: sends some more, and gives how many were sent in all.
+    ``rows``: how many will be contributed; ``feed``: sends some more, and gives how many were sent in all and how many
+    releases are waited for before there is more.
     """
     began = time.monotonic()
     waiting = list(kills)
@@ -148,7 +149,7 @@ def finish(
                     known = met.get(way, -1)
                     contributed += int((np.frombuffer(contribution.offsets, dtype="<i8") > known).sum())
                     met[way] = max(known, contribution.last)
-            while sent is not None and contributed >= sent - AHEAD:
+            while sent is not None and contributed >= sent[0] - AHEAD and len(watcher.watch.released) >= sent[1]:
                 sent = next(more, None)
             watch = watcher.watch
             now = contributed / rows, len(watch.released)

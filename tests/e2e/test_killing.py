@@ -61,8 +61,8 @@ def expected(events: Path) -> Counts:
     return count_in_sql(events)
 
 
-def feed(stack: Stack, events: Path) -> Iterator[int]:
-    """Sends day after day, some batches twice, and after each day the word that it is over; gives the rows so far."""
+def feed(stack: Stack, events: Path) -> Iterator[tuple[int, int]]:
+    """Sends day after day, some batches twice, and after each day the word that it is over; a week ahead at most."""
     sender = Sender(stack.kafka)
     with events.open("rb") as file:
         for number in range(DAYS):
@@ -72,7 +72,7 @@ def feed(stack: Stack, events: Path) -> Iterator[int]:
             for _ in sender.send(Lines(batch, 500, 0, 0) for batch in batches):
                 pass
             sender.tell(START + timedelta(number + 1))
-            yield sender.events
+            yield sender.events, 6 * max(0, number - 7)
     tell_everything_was_sent(stack.kafka)
 
 
