@@ -152,7 +152,7 @@ class Decoder:
 
     def _lines(self, value: bytes, one_a_line: bool) -> list[Decoded]:
         lines = [line for line in value.split(b"\n") if line.strip()]
-        if not one_a_line and len(lines) > 1 and not _reads(lines[0], msgspec.Raw):
+        if not one_a_line and len(lines) > 1 and _reads(value, msgspec.Raw):
             # One event that is printed over several lines is one event all the same.
             return [Decoded(0, self._single(value))]
         return self._each(lines)

@@ -84,7 +84,7 @@ def main() -> None:
         per_million = [1e6 * each / events for each in (statistics.median(seconds), min(seconds), max(seconds))]
         ratio = ceiling / statistics.median(seconds)
         print(
-            f"{name:30} {per_million[0]:6.2f}  ({per_million[1]:.2f} - {per_million[2]:.2f})  {ratio:.2f} of the ceiling"
+            f"{name:30} {per_million[0]:6.2f} ({per_million[1]:.2f} - {per_million[2]:.2f})  {ratio:.2f} of the ceiling"
         )
 
 
