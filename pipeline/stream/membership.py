@@ -31,7 +31,7 @@ def main() -> int:
     logging.disable()
     try:
         member = is_member(Settings.from_environment())
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, ValueError) as error:
         click.echo(f"the broker cannot be asked ({type(error).__name__})")
         return 1
     click.echo("a worker of this host is in the group" if member else "no worker of this host is in the group")

@@ -20,6 +20,7 @@ BATCH: Headers = [("content-type", b"application/cloudevents-batch+json")]
 NDJSON: Headers = [("content-type", b"application/x-ndjson")]
 BARE: Headers = []
 MEGABYTE = 1 << 20
+COMPRESSIONS = (None, "gzip", "zstd", "lz4")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ class Broken:
     headers: Headers = field(default_factory=list)
     good: tuple[dict[str, Any], ...] = ()
     compression: str | None = None
-    alone: bool = False  # in a batch of the producer's of its own
 
 
 class NotUtf8(str):
@@ -274,7 +274,7 @@ def enormous() -> Iterator[Broken]:
     padded = text[:-1] + b',"x":"' + b"x" * (40 * MEGABYTE) + b'"}'
     spaces = text + b" " * (40 * MEGABYTE)
     array = b"[" + b"1," * (20 * MEGABYTE) + b"1]"
-    for compression in ("gzip", "zstd", "lz4"):
+    for compression in COMPRESSIONS[1:]:
         yield Broken("40 MB of text", padded, {0: Reason.TOO_LARGE}, STRUCTURED, compression=compression)
     yield Broken("40 MB of blanks", spaces, {0: Reason.TOO_LARGE}, NDJSON, compression="gzip")
     yield Broken("20 million numbers", array, {0: Reason.TOO_LARGE}, BATCH, compression="zstd")
@@ -299,7 +299,8 @@ def broken_records(at_least: int = 1_000) -> list[Broken]:
             found.append(Broken(kind, value, reasons, [*headers, ("zq-other", MARKER.encode())]))
         found += mixtures(number)
         unreadable = [*STRUCTURED, (NotUtf8(MARKER), MARKER.encode())]
-        found.append(Broken("a header without a name", encode(unique()), {0: Reason.NOT_UTF8}, unreadable, alone=True))
+        for how in COMPRESSIONS:  # among records of the same producer's batch that can be read
+            found.append(Broken("a header's name", encode(unique()), {0: Reason.NOT_UTF8}, unreadable, compression=how))
         if len(found) >= at_least:
             return found
     raise AssertionError

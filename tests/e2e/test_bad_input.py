@@ -18,6 +18,7 @@ from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, REJECTIONS, RELEASES, 
 from tests.e2e.breaking import (
     BARE,
     BATCH,
+    COMPRESSIONS,
     MARKER,
     MEGABYTE,
     NDJSON,
@@ -67,14 +68,9 @@ class Producers:
             producer = self._made[record.compression] = KafkaProducer(
                 **self._kafka, compression_type=record.compression, linger_ms=5, max_request_size=64 * MEGABYTE
             )
-        if record.alone:
-            producer.flush()
         key = MARKER.encode() if record.value is None or self._source.random() < 0.5 else None
         partition = self._source.randrange(PARTITIONS)
-        future = producer.send(EVENTS, record.value, key=key, headers=record.headers, partition=partition)
-        if record.alone:
-            future.get(60)
-        return future
+        return producer.send(EVENTS, record.value, key=key, headers=record.headers, partition=partition)
 
     def close(self) -> None:
         for producer in self._made.values():
@@ -105,7 +101,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("run")
     source = random.Random(3)
     records = broken_records()
-    records += (Broken("good", value, {}, headers, events) for value, headers, events in good_records(range(GOOD)))
+    records += (
+        Broken("good", value, {}, headers, events, source.choice(COMPRESSIONS))
+        for value, headers, events in good_records(range(GOOD))
+    )
     source.shuffle(records)
     span = {"HEADCOUNT_SINCE": "2026-05-01", "HEADCOUNT_UNTIL": "2026-05-04"}
     with stack_of(directory, 0, **span) as stack:
