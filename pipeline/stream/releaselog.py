@@ -72,8 +72,8 @@ def read_log(kafka: Mapping[str, Any], partition: TopicPartition, start: int = 0
         consumer.assign([partition])
         consumer.seek(partition, start)
         empty = 0
-        while empty < 100:
-            polled = consumer.poll(timeout_ms=100).get(partition, [])
+        while empty < 10:
+            polled = consumer.poll(timeout_ms=1000).get(partition, [])
             for record in polled:
                 yield (record.key or b"").decode(), record.value
             # The mark that came with the fetch, and not `end_offsets`, which the embedded broker gets wrong.

@@ -50,7 +50,7 @@ class Consumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._in_flight: dict[TP, deque[Any]] = {}  # messages, in the order of their offsets
+        self._in_flight: dict[TP, deque[int]] = {}
         self._handed: dict[TP, int] = {}  # the first offset that was not handed on
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Mapping[TP, list[Any]]:
@@ -72,24 +72,21 @@ class Consumer(driver.Consumer):
                 for r in records
             ],
         )
+        self._in_flight.setdefault(tp, deque()).append(last.offset)
         self._handed[tp] = last.offset + 1
         self._read_offset[tp] = last.offset  # else Faust takes the batch for a gap, and commits stop
         message = super()._to_message(tp, last)
         message.key, message.value = None, batch
-        self._in_flight.setdefault(tp, deque()).append(message)
         return message
 
     def _new_offset(self, tp: TP) -> int | None:
-        """What may be committed: the end of the longest acknowledged prefix of what is in flight.
-
-        By message and not by offset: what was fetched again after a seek is another message, and was not handled yet.
-        """
-        in_flight = self._in_flight.get(tp)
-        self._acked[tp].clear()
-        self._acked_index[tp].clear()
+        """What may be committed: the end of the longest acknowledged prefix of what is in flight."""
+        in_flight, acked = self._in_flight.get(tp), self._acked_index[tp]
         done: int | None = None
-        while in_flight and in_flight[0].acked:
-            done = in_flight.popleft().offset
+        while in_flight and in_flight[0] in acked:
+            done = in_flight.popleft()
+        acked.intersection_update(in_flight or ())
+        self._acked[tp] = sorted(acked)
         return None if done is None else done + 1
 
     async def perform_seek(self) -> None:

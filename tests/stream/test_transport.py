@@ -230,22 +230,6 @@ def test_partitions_without_records_give_no_message(consumer: Any) -> None:
     assert asyncio.get_event_loop().run_until_complete(consumer._getmany(set(), 1.0)) == {tp: [[1, 2]]}
 
 
-def test_an_acknowledgement_is_of_a_batch_and_not_of_the_offset_where_it_ended(consumer: Any) -> None:
-    """What is fetched again after a rebalance may be cut differently, and end where an earlier batch had ended."""
-    tp = TP(TOPIC, 0)
-    consumer._thread.assigned = {tp}
-    perform_seek = consumer.perform_seek
-    asyncio.get_event_loop().run_until_complete(perform_seek())
-    consumer._to_message(tp, [raw(tp, 0), raw(tp, 1)])
-    before = consumer._to_message(tp, [raw(tp, 2), raw(tp, 3)])
-    asyncio.get_event_loop().run_until_complete(perform_seek())
-    after = consumer._to_message(tp, [raw(tp, offset) for offset in range(4)])
-    consumer.ack(before)
-    assert consumer._new_offset(tp) is None
-    consumer.ack(after)
-    assert consumer._new_offset(tp) == 4
-
-
 def test_topics_that_are_folds_are_read_from_where_the_fold_says(
     consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
