@@ -122,7 +122,7 @@ def build_app(settings: Settings) -> faust.App:
 
     lost: list[TP] = []
 
-    Consumer.resume = {CONTRIBUTIONS: tally_hop.resume, TALLIES: lambda _, earliest: earliest}
+    Consumer.resume = {CONTRIBUTIONS: tally_hop.resume, TALLIES: release_hop.resume}
     if not declarations.accountant.protects:
         log.warning(
             "POLICY %s PROTECTS NOBODY: for tests on invented or public data only",
