@@ -83,6 +83,7 @@ class Watcher:
     def __init__(self, kafka: Mapping[str, Any], plan: Plan, partitions: int) -> None:
         self.watch = Watch(plan, partitions)
         self._partitions = [TopicPartition(topic, 0) for topic in (TALLIES, RELEASES, REJECTIONS)]
+        self._next = {TopicPartition(topic, 0): 0 for topic in (TALLIES, REJECTIONS)}  # every offset is a record
         self._consumer = KafkaConsumer(
             **kafka,
             isolation_level="read_committed",
@@ -99,6 +100,11 @@ class Watcher:
         polled = self._consumer.poll(timeout_ms=int(seconds * 1000))
         for partition, records in polled.items():
             for record in records:
+                if partition in self._next:
+                    if record.offset != self._next[partition]:
+                        self._consumer.seek(partition, self._next[partition])  # see `pipeline.stream.broker`
+                        break
+                    self._next[partition] += 1
                 self.watch.add(partition.topic, record.key, record.value)
         return bool(polled)
 

@@ -8,7 +8,7 @@ total.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pipeline.core.budget import Accountant
 from pipeline.core.pseudonyms import WindowKey
@@ -27,12 +27,26 @@ class Noise(Protocol):
         """The values with noise of standard deviation ``sigma`` in each."""
 
 
+class Word(NamedTuple):
+    """What a partition's words come to: all windows that end after day ``since`` and by ``closed`` were given out."""
+
+    since: float
+    closed: float
+    windows: frozenset[str]
+
+    def then(self, other: "Word") -> "Word":
+        """Both, where they meet. Else there is a gap between them, and only the later one counts."""
+        if max(self.since, other.since) > min(self.closed, other.closed):
+            return other
+        return Word(min(self.since, other.since), max(self.closed, other.closed), self.windows | other.windows)
+
+
 @dataclass
 class Gathered:
     """The tallies of all partitions, until their windows are complete. A fold: given again, a tally replaces itself."""
 
     tallies: dict[Window, dict[int, Tally]] = field(default_factory=dict)
-    closed: dict[int, int] = field(default_factory=dict)
+    words: dict[int, Word] = field(default_factory=dict)
     partitions: int = 0
 
     def add(self, record: Tally | Closed) -> None:
@@ -40,16 +54,24 @@ class Gathered:
         if isinstance(record, Tally):
             self.tallies.setdefault(window_named(record.window), {})[record.partition] = record
         else:
-            self.closed[record.partition] = max(record.closed, self.closed.get(record.partition, record.closed))
+            word = Word(-math.inf if record.since is None else record.since, record.closed, frozenset(record.windows))
+            known = self.words.get(record.partition)
+            self.words[record.partition] = word if known is None else known.then(word)
 
     def complete(self) -> list[Window]:
-        """The windows that every partition has given out, in order. A partition that met nothing of one gave it out
-        empty.
+        """The windows that every partition has given out, in order. A partition whose word names a window that is not
+        here counted something that was lost; one that does not name it met nothing of it.
         """
-        if not self.partitions or len(self.closed) < self.partitions:
+        if not self.partitions or len(self.words) < self.partitions:
             return []
-        closed = min(self.closed.values())
-        return sorted(window for window in self.tallies if window.end <= closed)
+        return sorted(
+            window
+            for window, tallies in self.tallies.items()
+            if all(
+                word.since < window.end <= word.closed and (window.name not in word.windows or partition in tallies)
+                for partition, word in self.words.items()
+            )
+        )
 
 
 def release_window(

@@ -49,11 +49,16 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, tag="tally"):
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
-    """A partition's word that it has given out the tallies of every window that ends by day ``closed``."""
+    """A partition's word that it has given out the tallies of every window that ends by day ``closed``.
+
+    ``since``: its word before this one, ``None`` for its first. ``windows``: the names of those given out in between.
+    """
 
     partition: int
     partitions: int
     closed: int
+    since: int | None = None
+    windows: list[str] = []
 
 
 @dataclass
@@ -128,10 +133,17 @@ class PartitionState:
         closed = min(word.closed for word in self.progress.values())
         if self.closed is not None and closed <= self.closed:
             return
-        for window in self._due(progress.since, progress.until, closed):
+        due = self._due(progress.since, progress.until, closed)
+        for window in due:
             yield self._close(window)
-        self.closed = closed
-        yield Closed(partition=self.partition, partitions=self.partitions, closed=closed)
+        since, self.closed = self.closed, closed
+        yield Closed(
+            partition=self.partition,
+            partitions=self.partitions,
+            closed=closed,
+            since=since,
+            windows=[window.name for window in due],
+        )
 
     def _due(self, since: int | None, until: int | None, closed: int) -> list[Window]:
         """The windows that end by ``closed`` and were not given out yet, empty ones included, in order.

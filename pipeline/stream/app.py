@@ -15,21 +15,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 import faust
-from faust.types import TP
 from kafka import KafkaAdminClient
 
 from pipeline.core.ingest import Ingest
 from pipeline.declarations import read_declarations
 from pipeline.noise import OpenDPNoise
 from pipeline.settings import Settings, SettingsError
+from pipeline.stream.broker import is_embedded
 from pipeline.stream.framework import new_app
 from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
 from pipeline.stream.releaselog import LogUnreadable
 from pipeline.stream.releasing import KeyGone, ReleaseHop
-from pipeline.stream.tallying import GapInLog, TallyHop
+from pipeline.stream.tallying import TallyHop
 from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, TALLIES
-from pipeline.stream.transport import BatchSchema, Consumer
+from pipeline.stream.transport import BatchSchema, Consumer, HoleInLog
 
 EXIT_SOFTWARE = 70
 IDLE_SECONDS = 1.0
@@ -67,62 +67,27 @@ def build_app(settings: Settings) -> faust.App:
         declarations.plan, send, partitions=sizes[CONTRIBUTIONS], bounded=declarations.policy.budget.bounded
     )
     release_hop = ReleaseHop(declarations.accountant, keys, OpenDPNoise(), settings.kafka())
-    # One thread that releases: what it holds (the log, the draws) is never touched by two at once.
-    releasing = asyncio.Semaphore(1)
+    app.transport.hops = {EVENTS: ingest_hop, CONTRIBUTIONS: tally_hop, TALLIES: release_hop}
+    app.transport.hasty = is_embedded(settings.kafka())
 
-    async def release(batch: Any) -> None:
-        async with releasing:
-            await asyncio.to_thread(release_hop.handle, batch)
-
-    def topic(name: str) -> Any:
-        return app.topic(name, schema=BatchSchema(), allow_empty=True)
-
-    @app.agent(topic(EVENTS), name="ingest")
-    async def ingest(stream: Any) -> None:
+    async def follow(stream: Any) -> None:
         async for batch in stream:
-            await _or_die(ingest_hop.handle, batch)
+            await _or_die(app.consumer.follow, batch)
 
-    @app.agent(topic(CONTRIBUTIONS), name="tally")
-    async def tally(stream: Any) -> None:
-        async for batch in stream:
-            await _or_die(tally_hop.handle, batch)
-
-    @app.agent(topic(TALLIES), name="release")
-    async def release_agent(stream: Any) -> None:
-        async for batch in stream:
-            await _or_die(release, batch)
+    for name, topic in (("ingest", EVENTS), ("tally", CONTRIBUTIONS), ("release", TALLIES)):
+        app.agent(app.topic(topic, schema=BatchSchema(), allow_empty=True), name=name)(follow)
 
     @app.timer(IDLE_SECONDS)
     async def idle() -> None:
         consumer = app.consumer
         if app.rebalancing or not isinstance(consumer, Consumer):
             return
+        await consumer.look()
         for tp in consumer.assignment():
             if tp.topic == EVENTS and (asked := consumer.caught_up(tp)) is not None:
                 await _or_die(ingest_hop.idle, Idle(tp.topic, tp.partition, asked))
         keys.forget_destroyed()
 
-    @app.on_partitions_revoked.connect
-    async def revoked(_: Any, partitions: set[TP], **__: Any) -> None:
-        lost[:] = sorted(partitions)
-
-    @app.on_partitions_assigned.connect
-    async def assigned(_: Any, partitions: set[TP], **__: Any) -> None:
-        for tp in lost:
-            if tp in partitions:
-                continue
-            if tp.topic == EVENTS:
-                ingest_hop.forget(tp.partition)
-            elif tp.topic == CONTRIBUTIONS:
-                tally_hop.forget(tp.partition)
-            elif tp.topic == TALLIES:
-                async with releasing:
-                    await asyncio.to_thread(release_hop.forget)
-        lost.clear()
-
-    lost: list[TP] = []
-
-    Consumer.resume = {CONTRIBUTIONS: tally_hop.resume, TALLIES: release_hop.resume}
     if not declarations.accountant.protects:
         log.warning(
             "POLICY %s PROTECTS NOBODY: for tests on invented or public data only",
@@ -157,7 +122,7 @@ async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> Non
 
 
 # Errors whose text is ours and says what to do; no other text is printed.
-SPEAKABLE = (GapInLog, KeyGone, KeyStoreError, LogUnreadable)
+SPEAKABLE = (HoleInLog, KeyGone, KeyStoreError, LogUnreadable)
 
 
 def __getattr__(name: str) -> Any:

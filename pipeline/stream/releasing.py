@@ -1,5 +1,7 @@
 """The third hop around its core: gathers tallies, draws once, commits, destroys the keys."""
 
+import asyncio
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +22,34 @@ class KeyGone(RuntimeError):
 
 
 class ReleaseHop:
-    """Releases each window once every partition has counted it. Everything here may block: call it from a thread."""
+    """Hands batches of ``usage.tallies`` to a :class:`Releaser`: a new one each time the partition is assigned."""
+
+    dense = True
+
+    def __init__(self, accountant: Accountant, keys: KeyStore, noise: Noise, kafka: Mapping[str, Any]) -> None:
+        self._arguments = (accountant, keys, noise, kafka)
+        self._releaser: Releaser | None = None
+
+    def begin(self, _: int, earliest: int, __: int | None) -> int:
+        """Tallies are gathered from the beginning: a partition's word counts only after the tallies before it."""
+        self.forget(0)
+        self._releaser = Releaser(*self._arguments)
+        return earliest
+
+    async def handle(self, batch: Batch) -> None:
+        """In a thread: the log and the draws take their time. Batches come one after the other."""
+        if self._releaser is not None:
+            await asyncio.to_thread(self._releaser.handle, batch)
+
+    def forget(self, _: int) -> None:
+        """Whoever has the tallies now fences the log of this one, which is closed once nothing is under way in it."""
+        if self._releaser is not None:
+            threading.Thread(target=self._releaser.close, daemon=True).start()
+        self._releaser = None
+
+
+class Releaser:
+    """Releases each window once every partition has counted it. Everything here may block."""
 
     def __init__(self, accountant: Accountant, keys: KeyStore, noise: Noise, kafka: Mapping[str, Any]) -> None:
         self.accountant = accountant
@@ -29,24 +58,26 @@ class ReleaseHop:
         self.kafka = kafka
         self.gathered = Gathered()
         self.log: ReleaseLog | None = None
-        self.read: int | None = None  # the first offset that is not gathered
-
-    def resume(self, _: int, earliest: int) -> int:
-        """Tallies are gathered from the beginning each time: a partition's word counts only after its tallies."""
-        self.gathered = Gathered()
-        self.read = earliest
-        return earliest
+        self._busy = threading.Lock()
+        self._closed = False
 
     def handle(self, batch: Batch) -> int:
-        """Adds tallies; releases what they complete. Gives the number of windows released."""
+        """Adds tallies; releases what they complete. Gives the number of windows released; none once it is closed."""
+        with self._busy:
+            return 0 if self._closed else self._handle(batch)
+
+    def close(self) -> None:
+        """Closes the log, after what is under way."""
+        with self._busy:
+            self._closed = True
+            if self.log is not None:
+                self.log.close()
+
+    def _handle(self, batch: Batch) -> int:
         if self.log is None:
             self.log = ReleaseLog(self.kafka)
         log = self.log
         for record in batch.records:
-            if self.read is not None:
-                if record.offset != self.read:
-                    continue  # from before the partition was read anew: a word without the tallies before it misleads
-                self.read += 1
             self.gathered.add(decode_tally(record.value or b""))
         complete = self.gathered.complete()
         fresh = [window for window in complete if self._missing(log, window)]
@@ -56,13 +87,6 @@ class ReleaseHop:
             self.keys.destroy(window)
             del self.gathered.tallies[window]
         return len(fresh)
-
-    def forget(self) -> None:
-        """The tallies were given to another worker."""
-        self.gathered = Gathered()
-        if self.log is not None:
-            self.log.close()
-            self.log = None
 
     def _missing(self, log: ReleaseLog, window: Window) -> list[str]:
         """The statistics that every partition has counted and nobody has released."""

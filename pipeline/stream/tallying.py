@@ -2,7 +2,9 @@
 assigned.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -16,54 +18,58 @@ from pipeline.stream.transport import Batch
 Send = Callable[[str, int, bytes], Awaitable[None]]
 
 
-class GapInLog(RuntimeError):
-    """The records of a partition do not follow on each other: a fold over them would be wrong."""
+@dataclass
+class Assigned:
+    """One partition's fold, and the records (topic, value) that came of it and are not sent yet.
+
+    They stay until the broker has them: folding a batch again gives nothing again.
+    """
+
+    state: PartitionState
+    outbox: deque[tuple[str, bytes]] = field(default_factory=deque)
 
 
 class TallyHop:
     """Folds batches of ``usage.contributions`` and sends the tallies of windows that have closed."""
+
+    dense = True
 
     def __init__(self, plan: Plan, send: Send, *, partitions: int, bounded: bool) -> None:
         self.plan = plan
         self.send = send
         self.partitions = partitions
         self.bounded = bounded
-        self.states: dict[int, PartitionState] = {}
-        self.read: dict[int, int] = {}  # per partition, the first offset that is not folded
+        self.assigned: dict[int, Assigned] = {}
+
+    def begin(self, partition: int, earliest: int, _: int | None) -> int:
+        """A partition that is new to this worker is read from its beginning, to make its state."""
+        state = PartitionState(partition, self.partitions, self.plan, bounded=self.bounded)
+        self.assigned[partition] = Assigned(state)
+        return earliest
 
     async def handle(self, batch: Batch) -> None:
-        state = self.states.get(batch.partition)
-        if state is None:
-            return  # fetched before the partition was given away
+        """Folds all records at once, then sends what came of them."""
+        assigned = self.assigned[batch.partition]
+        state, outbox = assigned.state, assigned.outbox
         rejections = []
         tallies: list[Tally | Closed] = []
         for record in batch.records:
-            if record.offset < self.read[batch.partition]:
-                continue
-            if record.offset > self.read[batch.partition]:
-                raise GapInLog("contributions were skipped: the state is made again from the log")
             contribution = decode_contribution(record.value or b"")
             if isinstance(contribution, Contributions):
                 rejections += state.fold(contribution)
             else:
                 tallies += state.advance(contribution)
-            self.read[batch.partition] = record.offset + 1
         if rejections:
-            await self.send(REJECTIONS, 0, encode_rejections(rejections))
-        for tally in tallies:
-            await self.send(TALLIES, 0, encode_tally(tally))
-
-    def resume(self, partition: int, earliest: int) -> int:
-        """Where to read on. A partition that is new to this worker is read from its beginning, to make its state."""
-        if partition not in self.states or self.read[partition] < earliest:
-            self.states[partition] = PartitionState(partition, self.partitions, self.plan, bounded=self.bounded)
-            self.read[partition] = earliest
-        return self.read[partition]
+            outbox.append((REJECTIONS, encode_rejections(rejections)))
+        outbox.extend((TALLIES, encode_tally(tally)) for tally in tallies)
+        while outbox:
+            topic, value = outbox[0]
+            await self.send(topic, 0, value)
+            outbox.popleft()
 
     def forget(self, partition: int) -> None:
         """The partition was given to another worker."""
-        self.states.pop(partition, None)
-        self.read.pop(partition, None)
+        self.assigned.pop(partition, None)
 
 
 def encode_tally(tally: Tally | Closed) -> bytes:

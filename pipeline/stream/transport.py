@@ -1,15 +1,25 @@
-"""One fetched batch of a partition is one Faust message.
+"""One fetched batch of a partition is one Faust message, and each record is handled after the one before it.
 
-Faust spends about 250 µs on each message whatever the stage does with it, so batches, not records, are the unit of
-movement. What Faust then needs is kept here, and nowhere else: offsets in flight are the last of each batch, in
-order per partition; committed is the longest acknowledged prefix. Private methods of Faust are overridden; its
-version is pinned exactly and the tests in ``tests/stream`` hold each of them.
+Faust spends about 250 µs on each message whatever is done with it, so batches, not records, are the unit of movement.
+And Faust drops messages: around a rebalance it empties its queues, cancels what it is handing on, and breaks off in the
+middle of what it has fetched, while the broker's client reads on behind it. Whoever handled what comes next would leave
+records out for ever, and an acknowledgement would be no proof of the contrary: Faust acknowledges a message that was
+cancelled half way. So each partition that is assigned has a *place*, the first offset that its hop has not handled yet.
+A batch is handled if it follows on the place; what lies before it was handled, and what lies beyond it waits while the
+partition is read again from the place. What is committed is the place.
+
+A broker may be at fault too: the embedded one shows a record before the one ahead of it, where several write to a
+partition at once. So a batch is handled up to its first hole where its topic has none, and where the broker is hasty.
+
+Private methods of Faust are overridden here and nowhere else; its version is pinned exactly and the tests in
+``tests/stream`` hold each of them.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import faust
 from faust.transport.drivers import aiokafka as driver
@@ -17,18 +27,80 @@ from faust.types import TP
 
 from pipeline.core.events import Record
 
+PATIENCE = 30  # looks at a partition that does not move, before it is read again from its place
+HOLE_SECONDS = 0.1  # between two looks at a hole
+BELIEVED = 5  # looks at a hole before it is passed: the log has nothing there
+IMPOSSIBLE = 100  # looks at a hole that must not be, before the worker gives up
+
+
+class HoleInLog(RuntimeError):
+    """A log that must have a record at every offset lacks one: a fold over it would be wrong."""
+
 
 class Batch(NamedTuple):
-    """Records of one partition in the order of their offsets. The value of every Faust message."""
+    """Records of one partition in the order of their offsets. The value of every Faust message.
+
+    ``start``: the offset that it was read from. It is before that of the first record where the log has none to give:
+    compacted away, or a transaction's mark.
+    """
 
     topic: str
     partition: int
+    start: int
     records: list[Record]
 
     @property
-    def offset(self) -> int:
-        """The last offset: acknowledging the message acknowledges all."""
-        return self.records[-1].offset
+    def end(self) -> int:
+        """The offset after the last."""
+        return self.records[-1].offset + 1
+
+    def after(self, offset: int) -> "Batch":
+        """The records from an offset on."""
+        if offset <= self.start:
+            return self
+        return self._replace(start=offset, records=[each for each in self.records if each.offset >= offset])
+
+    def dense(self) -> "Batch":
+        """The records up to the first hole."""
+        numbered = enumerate(self.records, self.start)
+        return self._replace(records=[each for offset, each in numbered if each.offset == offset])
+
+
+class Hop(Protocol):
+    """What handles the batches of one topic. Its state is a fold over what it was handed, in order, without a gap.
+
+    ``dense``: whether every offset of the topic is a record, as where nobody writes in transactions or compacts.
+    """
+
+    dense: bool
+
+    def begin(self, partition: int, earliest: int, committed: int | None, /) -> int:
+        """A partition is new here: where to read it from, given the earliest offset of the log and the committed."""
+
+    async def handle(self, batch: Batch) -> None:
+        """Returns when nothing of the batch can be lost any more. Raises for what it does not expect."""
+
+    def forget(self, partition: int, /) -> None:
+        """The partition was given to another worker."""
+
+
+@dataclass(eq=False)
+class Place:
+    """How far one partition was handled, from when it is assigned until it is given away."""
+
+    offset: int
+    handling: bool = False
+    holes: int = 0  # looks at the hole that it stands before
+    looks: int = 0  # since it last moved
+
+
+class Seen(NamedTuple):
+    """What the thread that talks to the broker knows of a partition after a fetch."""
+
+    end: int  # after the last record that was fetched
+    position: int  # where the next fetch begins; beyond ``end`` where the log has nothing to give
+    highwater: int | None
+    asked: float | None  # when the broker answered, seconds since 1970
 
 
 class BatchSchema(faust.Schema):
@@ -41,94 +113,173 @@ class BatchSchema(faust.Schema):
         return decode
 
 
-class Consumer(driver.Consumer):
-    """Faust's consumer, but for what a message is and how far it may commit."""
-
-    # For topics whose state is a fold that this worker makes again: where to read a partition from, given the earliest
-    # offset that the log still has. Set by the app.
-    resume: Mapping[str, Callable[[int, int], int]] = MappingProxyType({})
+class Thread(driver.AIOKafkaConsumerThread):
+    """Faust's thread that talks to the broker; it also says where each fetch began."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._in_flight: dict[TP, deque[int]] = {}
-        self._handed: dict[TP, int] = {}  # the first offset that was not handed on
+        self.seen: dict[TP, Seen] = {}
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
+        before = {tp: self._state(consumer, tp) for tp in active_partitions or ()}
+        starts = {tp: state.position for tp, state in before.items() if state is not None}
+        fetched = await super()._fetch_records(consumer, active_partitions, **kwargs)
+        batches = {tp: (starts.get(tp, records[0].offset), records) for tp, records in fetched.items() if records}
+        for tp in before:
+            state = self._state(consumer, tp)
+            if state is None:
+                self.seen.pop(tp, None)
+                continue
+            asked = None if state.timestamp is None else state.timestamp / 1000
+            if tp in batches:
+                end = batches[tp][1][-1].offset + 1
+            else:
+                end = min(self.seen[tp].end, state.position) if tp in self.seen else starts.get(tp, state.position)
+            self.seen[tp] = Seen(end, state.position, state.highwater, asked)
+        return batches
+
+    @staticmethod
+    def _state(consumer: Any, tp: TP) -> Any:
+        """What aiokafka knows of a partition, once it has a position."""
+        subscription = consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        state = None if assignment is None else assignment.state_value(tp)
+        return state if state is not None and state.has_valid_position else None
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer, but for what a message is, what is handled, and how far it may commit."""
+
+    _thread: Thread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places: dict[TP, Place] = {}
+
+    async def follow(self, batch: Batch) -> None:
+        """Hands the hop what follows on what it has handled."""
+        tp = TP(batch.topic, batch.partition)
+        place = self._places.get(tp)
+        if place is None or batch.end <= place.offset:
+            return  # given away since it was fetched; or handled before
+        if batch.start > place.offset:
+            await self._read_from_places([tp])
+            return
+        hop, rest = self._hop(tp), batch.after(place.offset)
+        if place.holes >= BELIEVED and not hop.dense:
+            rest = rest._replace(start=rest.records[0].offset)
+        whole = rest.dense() if hop.dense or self.transport.hasty else rest
+        if whole.records:
+            await self._handle(hop, place, whole)
+        if len(whole.records) == len(rest.records):
+            return
+        place.holes += 1
+        if place.holes > IMPOSSIBLE:
+            raise HoleInLog(f"{tp.topic}/{tp.partition} has no record at offset {place.offset}, and must have one")
+        await asyncio.sleep(HOLE_SECONDS)
+        await self._read_from_places([tp])
+
+    async def _handle(self, hop: Hop, place: Place, batch: Batch) -> None:
+        place.handling = True
+        try:
+            await hop.handle(batch)
+            place.offset, place.looks, place.holes = batch.end, 0, 0
+        finally:
+            place.handling = False
+
+    async def look(self) -> None:
+        """Reads again what was fetched and dropped with nothing after it. To be called about every second."""
+        stuck = []
+        for tp, place in self._places.items():
+            seen = self._thread.seen.get(tp)
+            if place.handling or seen is None or seen.end <= place.offset:
+                continue
+            place.looks += 1
+            if place.looks >= PATIENCE:
+                place.looks = 0
+                stuck.append(tp)
+        if stuck and not self.app.rebalancing:
+            await self._read_from_places(stuck)
+
+    def caught_up(self, tp: TP) -> float | None:
+        """When the broker last said that it had nothing beyond what was handled; ``None`` if it has.
+
+        Seconds since 1970: a broker that cannot be reached says nothing, and the time stands still.
+        """
+        place, seen = self._places.get(tp), self._thread.seen.get(tp)
+        if place is None or seen is None or seen.highwater is None:
+            return None
+        return seen.asked if place.offset >= seen.end and seen.position >= seen.highwater else None
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Every partition gets a place: the one it has, or where its hop begins."""
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        await self._read_from_places(self.assignment(), committed)
+        return committed
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        for tp in self._places.keys() - assigned:
+            del self._places[tp]
+            self._hop(tp).forget(tp.partition)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _hop(self, tp: TP) -> Hop:
+        hops: Mapping[str, Hop] = self.transport.hops
+        return hops[tp.topic]
+
+    async def _read_from_places(self, tps: Iterable[TP], committed: Mapping[TP, int] | None = None) -> None:
+        """Seeks. A place is made where there is none, and where the log does not reach back to it any more."""
+        mine = [tp for tp in tps if tp in self.assignment()]
+        earliest = await self.earliest_offsets(*mine) if mine else {}
+        for tp in mine:
+            place = self._places.get(tp)
+            if place is None or place.offset < earliest[tp]:
+                known = (committed or {}).get(tp, -1) if place is None else place.offset
+                begin = self._hop(tp).begin(tp.partition, earliest[tp], None if known is None or known < 0 else known)
+                self._places[tp] = Place(begin)
+            await self.seek(tp, self._places[tp].offset)
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Mapping[TP, list[Any]]:
         fetched = await super()._getmany(active_partitions, timeout)
-        return {tp: [records] for tp, records in fetched.items() if records}
+        return {tp: [batch] for tp, batch in fetched.items()}
 
-    def _to_message(self, tp: TP, records: Any) -> Any:
-        last = records[-1]
+    def _to_message(self, tp: TP, fetched: Any) -> Any:
+        start, records = fetched
         batch = Batch(
             tp.topic,
             tp.partition,
+            min(start, records[0].offset),
             [
-                Record(
-                    r.offset,
-                    r.timestamp / 1000,
-                    tuple((n, v) for n, v in r.headers if v is not None),
-                    r.value,
-                )
+                Record(r.offset, r.timestamp / 1000, tuple((n, v) for n, v in r.headers if v is not None), r.value)
                 for r in records
             ],
         )
-        self._in_flight.setdefault(tp, deque()).append(last.offset)
-        self._handed[tp] = last.offset + 1
-        self._read_offset[tp] = last.offset  # else Faust takes the batch for a gap, and commits stop
+        last = records[-1]
+        self._read_offset[tp] = last.offset  # else Faust takes the batch for a gap, or for one from before a seek
         message = super()._to_message(tp, last)
         message.key, message.value = None, batch
         return message
 
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in self._places if topics is None or tp in topics or tp.topic in topics)
+
     def _new_offset(self, tp: TP) -> int | None:
-        """What may be committed: the end of the longest acknowledged prefix of what is in flight."""
-        in_flight, acked = self._in_flight.get(tp), self._acked_index[tp]
-        done: int | None = None
-        while in_flight and in_flight[0] in acked:
-            done = in_flight.popleft()
-        acked.intersection_update(in_flight or ())
-        self._acked[tp] = sorted(acked)
-        return None if done is None else done + 1
+        """What may be committed: the place. What Faust has acknowledged says nothing."""
+        self._acked.pop(tp, None)
+        self._acked_index.pop(tp, None)
+        place = self._places.get(tp)
+        return None if place is None else place.offset
 
-    async def perform_seek(self) -> None:
-        """Also for batches that were fetched and not handed on: what is in flight is fetched again."""
-        for known in (self._in_flight, self._acked, self._acked_index):
-            known.clear()
-        await super().perform_seek()
-
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Every partition gets a known place: what was committed, what the state says, or the beginning."""
-        offsets = dict(await super().seek_to_committed())
-        unknown = [tp for tp in self.assignment() if tp.topic in self.resume or (offsets.get(tp) or -1) < 0]
-        if unknown:
-            earliest = await self.earliest_offsets(*unknown)
-            for tp in unknown:
-                resume = self.resume.get(tp.topic)
-                offsets[tp] = earliest[tp] if resume is None else resume(tp.partition, earliest[tp])
-                await self.seek(tp, offsets[tp])
-        self._handed = {TP(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
-        return offsets
-
-    async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
-        for tp in revoked:
-            self._in_flight.pop(tp, None)
-            self._handed.pop(tp, None)
-        await super().on_partitions_revoked(set(revoked))
-
-    def caught_up(self, tp: TP) -> float | None:
-        """When the broker last said that it had nothing beyond what was handed on and committed; ``None`` if it has.
-
-        Seconds since 1970: a broker that cannot be reached says nothing, and the time stands still.
-        """
-        consumer = self._thread._consumer
-        if consumer is None or self._in_flight.get(tp) or tp not in self._handed:
-            return None
-        state = consumer._subscription.subscription.assignment.state_value(tp)
-        if state is None or state.timestamp is None or state.highwater is None or self._handed[tp] < state.highwater:
-            return None
-        return float(state.timestamp) / 1000
+    def _new_consumer_thread(self) -> Thread:
+        return Thread(self, loop=self.loop, beacon=self.beacon)
 
 
 class Transport(driver.Transport):
-    """The aiokafka transport with the consumer above."""
+    """The aiokafka transport with the consumer above.
+
+    ``hops``: who handles which topic. ``hasty``: the broker shows records before those ahead of them.
+    """
 
     Consumer = Consumer
+    hasty: bool = False
+    hops: Mapping[str, Hop] = MappingProxyType({})

@@ -1,5 +1,9 @@
 """Tallies are gathered until a window is complete (``core.releasing``)."""
 
+from collections.abc import Sequence
+
+import pytest
+
 from pipeline.core.releasing import Gathered
 from pipeline.core.tallies import Closed
 from pipeline.core.windows import window_named
@@ -7,8 +11,10 @@ from pipeline.core.windows import window_named
 from .test_releasing import DAY, tallies
 
 
-def closed(partition: int, day: int, partitions: int = 2) -> Closed:
-    return Closed(partition=partition, partitions=partitions, closed=day)
+def closed(
+    partition: int, day: int, partitions: int = 2, since: int | None = None, windows: Sequence[str] = ()
+) -> Closed:
+    return Closed(partition=partition, partitions=partitions, closed=day, since=since, windows=list(windows))
 
 
 def end(window: str = DAY) -> int:
@@ -54,3 +60,43 @@ def test_a_word_on_what_is_closed_is_never_taken_back() -> None:
     gathered.add(closed(0, end(), partitions=1))
     gathered.add(closed(0, end() - 5, partitions=1))
     assert gathered.complete() == [window_named(DAY)]
+
+
+def test_a_window_whose_tally_a_partition_gave_out_waits_for_it() -> None:
+    """The tally was deleted, or never read: what the others counted is not all."""
+    gathered = Gathered()
+    gathered.add(tallies({"a": 1}, partition=0, partitions=2))
+    gathered.add(closed(0, end(), windows=[DAY]))
+    gathered.add(closed(1, end(), windows=[DAY]))
+    assert gathered.complete() == []
+    gathered.add(tallies({"a": 1}, partition=1, partitions=2))
+    assert gathered.complete() == [window_named(DAY)]
+
+
+def test_a_partition_that_met_nothing_of_a_window_need_not_give_it_out() -> None:
+    gathered = Gathered()
+    gathered.add(tallies({"a": 1}, partition=0, partitions=2))
+    gathered.add(closed(0, end(), windows=[DAY]))
+    gathered.add(closed(1, end()))
+    assert gathered.complete() == [window_named(DAY)]
+
+
+@pytest.mark.parametrize(
+    ("words", "complete"),
+    [
+        ([(None, 0)], True),
+        ([(-3, 0)], True),
+        ([(0, 1)], False),  # what it said before that is not here
+        ([(None, -1), (-1, 0)], True),
+        ([(None, -2), (-1, 1)], True),  # a word between them is lost, and this one speaks of the window all the same
+        ([(None, -2), (0, 1)], False),  # the word that spoke of it is lost
+        ([(None, 0), (3, 5)], False),  # the same, and what was said before the gap is no longer trusted
+        ([(0, 1), (None, 1)], True),  # given out again from the beginning
+    ],
+)
+def test_a_partition_speaks_only_of_what_its_words_cover(words: list[tuple[int | None, int]], complete: bool) -> None:
+    gathered = Gathered()
+    gathered.add(tallies({"a": 1}, partition=0, partitions=1))
+    for since, until in words:
+        gathered.add(closed(0, end() + until, 1, None if since is None else end() + since))
+    assert bool(gathered.complete()) is complete

@@ -60,9 +60,6 @@ def test_every_cell_of_day_and_feature_equals_plain_sql(reviews: Path, mapping: 
     assert_every_cell_is_exact(reviews, tmp_path / "one")
 
 
-@pytest.mark.xfail(
-    strict=False, reason="open: with two workers, now and then, a few events are missing from the counts"
-)
 def test_shuffled_with_duplicates_and_two_workers_every_cell_is_the_same(
     reviews: Path, mapping: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import faust
 
 from pipeline.settings import Settings
 from pipeline.stream.framework import new_app
-from pipeline.stream.transport import Batch, BatchSchema, Consumer
+from pipeline.stream.transport import Batch, BatchSchema
 
 EVENTS = "read.events"  # read on from what was committed
 FOLD = "read.fold"  # read from the beginning by whoever gets a partition
@@ -26,27 +26,32 @@ def main(address: str, path: Path, seconds: float) -> None:
     app.conf.broker_commit_interval = 0.2
     notes = path.open("a", buffering=1)
 
-    def topic(name: str) -> Any:
-        return app.topic(name, schema=BatchSchema(), allow_empty=True)
+    class Noting:
+        dense = False
 
-    async def note(batch: Batch) -> None:
-        await asyncio.sleep(seconds)
-        offsets = [record.offset for record in batch.records]
-        assert offsets == list(range(offsets[0], offsets[-1] + 1))
-        assert all(record.value == b"%d" % record.offset for record in batch.records)
-        notes.write(f"{batch.topic} {batch.partition} {offsets[0]} {batch.offset}\n")
+        def __init__(self, again: bool) -> None:
+            self.again = again
 
-    @app.agent(topic(EVENTS), name="events")
-    async def events(stream: Any) -> None:
+        def begin(self, _: int, earliest: int, committed: int | None) -> int:
+            return earliest if self.again else max(earliest, committed or 0)
+
+        async def handle(self, batch: Batch) -> None:
+            await asyncio.sleep(seconds)
+            offsets = [record.offset for record in batch.records]
+            assert offsets == list(range(offsets[0], batch.end))
+            assert all(record.value == b"%d" % record.offset for record in batch.records)
+            notes.write(f"{batch.topic} {batch.partition} {offsets[0]} {offsets[-1]}\n")
+
+        def forget(self, partition: int) -> None:
+            pass
+
+    async def follow(stream: Any) -> None:
         async for batch in stream:
-            await note(batch)
+            await app.consumer.follow(batch)
 
-    @app.agent(topic(FOLD), name="fold")
-    async def fold(stream: Any) -> None:
-        async for batch in stream:
-            await note(batch)
-
-    Consumer.resume = {FOLD: lambda _, earliest: earliest}
+    app.transport.hops = {EVENTS: Noting(again=False), FOLD: Noting(again=True)}
+    for name in app.transport.hops:
+        app.agent(app.topic(name, schema=BatchSchema(), allow_empty=True), name=name)(follow)
     faust.Worker(app, loglevel="ERROR", redirect_stdouts=False, quiet=True).execute_from_commandline()
 
 

@@ -49,7 +49,7 @@ class Ingesting:
         self.hop = IngestHop(core, sent, partitions=PARTITIONS, sources=SOURCES, born=BORN, replay=replay)
 
     def handle(self, *records: Record, partition: int = 0) -> None:
-        asyncio.run(self.hop.handle(Batch(EVENTS, partition, list(records))))
+        asyncio.run(self.hop.handle(Batch(EVENTS, partition, records[0].offset, list(records))))
 
     def idle(self, now: float, partition: int = 0) -> None:
         asyncio.run(self.hop.idle(Idle(EVENTS, partition, now)))

@@ -1,5 +1,6 @@
 """The third hop's shell over a real log: each window released once, whatever is given again, crashes or starts anew."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.core.tallies import Closed, StatisticTally, Tally
 from pipeline.core.windows import Window, window_named
 from pipeline.declarations import Declarations
 from pipeline.stream.keystore import FileKeyStore
-from pipeline.stream.releasing import KeyGone, ReleaseHop
+from pipeline.stream.releasing import KeyGone, ReleaseHop, Releaser
 from pipeline.stream.tallying import encode_tally
 from pipeline.stream.topics import RELEASES, TALLIES
 from pipeline.stream.transport import Batch
@@ -49,17 +50,17 @@ def declared() -> Declarations:
 
 
 class Releasing:
-    """Hops on one log and one set of keys, one after the other, as restarts make them."""
+    """Releasers on one log and one set of keys, one after the other, as restarts make them."""
 
     def __init__(self, kafka: dict[str, Any], keys: FileKeyStore, declared: Declarations) -> None:
         self.kafka, self.keys, self.declared = kafka, keys, declared
-        self.hops: list[ReleaseHop] = []
+        self.releasers: list[Releaser] = []
 
-    def start(self, noise: Noise | None = None, accountant: Accountant | None = None, keys: Any = None) -> ReleaseHop:
+    def start(self, noise: Noise | None = None, accountant: Accountant | None = None, keys: Any = None) -> Releaser:
         """A worker that knows nothing but what the log and the directory of keys say."""
-        hop = ReleaseHop(accountant or self.declared.accountant, keys or self.keys, noise or NoNoise(), self.kafka)
-        self.hops.append(hop)
-        return hop
+        releaser = Releaser(accountant or self.declared.accountant, keys or self.keys, noise or NoNoise(), self.kafka)
+        self.releasers.append(releaser)
+        return releaser
 
     def log(self) -> list[str]:
         """The keys of all visible releases."""
@@ -73,8 +74,8 @@ class Releasing:
 def releasing(kafka: dict[str, Any], keys: FileKeyStore, declared: Declarations) -> Iterator[Releasing]:
     releasing = Releasing(kafka, keys, declared)
     yield releasing
-    for hop in releasing.hops:
-        hop.forget()
+    for releaser in releasing.releasers:
+        releaser.close()
 
 
 def tallies(keys: KeyStore, window: Window = MAY_5, names: Sequence[str] = ("active_users", "by_feature")) -> list[Any]:
@@ -110,7 +111,7 @@ def words(window: Window = MAY_5) -> list[Any]:
 
 
 def batch(*given: Any) -> Batch:
-    return Batch(TALLIES, 0, [Record(place, 0.0, (), encode_tally(each)) for place, each in enumerate(given)])
+    return Batch(TALLIES, 0, 0, [Record(place, 0.0, (), encode_tally(each)) for place, each in enumerate(given)])
 
 
 class Interrupted(Exception):
@@ -131,13 +132,13 @@ class Failing(NoNoise):
 
 
 def test_a_window_that_all_partitions_gave_out_is_released_once_and_its_key_destroyed(releasing: Releasing) -> None:
-    hop = releasing.start()
+    releaser = releasing.start()
     given = tallies(releasing.keys)
-    assert hop.handle(batch(*given)) == 0  # counted, and nobody's word yet
-    assert hop.handle(batch(*words()[:-1])) == 0
+    assert releaser.handle(batch(*given)) == 0  # counted, and nobody's word yet
+    assert releaser.handle(batch(*words()[:-1])) == 0
     assert releasing.log() == []
     assert releasing.keys.window(MAY_5) is not None
-    assert hop.handle(batch(words()[-1])) == 1
+    assert releaser.handle(batch(words()[-1])) == 1
     assert releasing.log() == BOTH
     assert releasing.keys.window(MAY_5) is None
     found = releasing.releases()
@@ -149,12 +150,12 @@ def test_a_window_that_all_partitions_gave_out_is_released_once_and_its_key_dest
 
 def test_tallies_that_are_given_again_release_nothing_more(releasing: Releasing) -> None:
     noise = NoNoise()
-    hop = releasing.start(noise)
+    releaser = releasing.start(noise)
     given = tallies(releasing.keys) + words()
-    assert hop.handle(batch(*given)) == 1
+    assert releaser.handle(batch(*given)) == 1
     drawn = len(noise.draws)
-    assert hop.handle(batch(*given)) == 0
-    assert hop.handle(batch(*given[:2])) == 0
+    assert releaser.handle(batch(*given)) == 0
+    assert releaser.handle(batch(*given[:2])) == 0
     assert len(noise.draws) == drawn
     assert releasing.log() == BOTH
 
@@ -171,14 +172,35 @@ def test_who_starts_anew_reads_the_log_first_and_releases_nothing_twice(releasin
     assert len(releasing.log()) == 4
 
 
-def test_who_was_given_the_tallies_back_starts_anew(releasing: Releasing) -> None:
-    hop = releasing.start()
+def test_who_is_given_the_tallies_back_starts_anew(releasing: Releasing, declared: Declarations) -> None:
+    hop = ReleaseHop(declared.accountant, releasing.keys, NoNoise(), releasing.kafka)
     given = tallies(releasing.keys) + words()
-    assert hop.handle(batch(*given[:2])) == 0
-    hop.forget()
-    assert hop.handle(batch(*words())) == 0  # what had been gathered is forgotten
-    hop.forget()
-    assert hop.handle(batch(*given)) == 1
+
+    async def scenario() -> None:
+        assert hop.begin(0, 7, 99) == 7  # the tallies are gathered from the beginning, whatever was committed
+        await hop.handle(batch(*given[:2]))
+        hop.forget(0)
+        await hop.handle(batch(*given))  # it is no longer here to be asked
+        hop.begin(0, 0, 99)
+        await hop.handle(batch(*words()))  # what had been gathered is forgotten
+        assert releasing.log() == []
+        hop.begin(0, 0, 99)
+        await hop.handle(batch(*given))
+        assert releasing.log() == BOTH
+        hop.forget(0)
+
+    asyncio.run(scenario())
+
+
+def test_one_that_is_closed_draws_nothing_and_fences_nobody(releasing: Releasing) -> None:
+    noise = NoNoise()
+    old, new = releasing.start(noise), releasing.start()
+    old.handle(batch())
+    old.close()
+    new.handle(batch())
+    assert old.handle(batch(*tallies(releasing.keys), *words())) == 0
+    assert noise.draws == []
+    assert new.handle(batch(*tallies(releasing.keys), *words())) == 1
     assert releasing.log() == BOTH
 
 

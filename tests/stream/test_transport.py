@@ -2,8 +2,8 @@
 
 import asyncio
 import inspect
-from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +11,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
+from faust.transport.consumer import ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from hypothesis import settings
@@ -19,33 +20,71 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pipeline.core.events import Record
 from pipeline.settings import Settings
+from pipeline.stream import transport
 from pipeline.stream.framework import new_app
-from pipeline.stream.transport import Batch, BatchSchema, Consumer, Transport
+from pipeline.stream.transport import (
+    BELIEVED,
+    IMPOSSIBLE,
+    PATIENCE,
+    Batch,
+    BatchSchema,
+    Consumer,
+    HoleInLog,
+    Seen,
+    Transport,
+)
+from pipeline.stream.transport import Thread as FetchingThread
 
 TOPIC = "usage.events"
 
 
-class Thread:
+class Scripted:
     """What the consumer asks its Kafka thread for, answered from what was committed."""
 
     def __init__(self) -> None:
         self.committed: dict[TP, int] = {}
         self.assigned: set[TP] = set()
-        self.sought: dict[TP, int] = {}
+        self.position: dict[TP, int] = {}
         self.earliest = 0
-        self._consumer: Any = None
+        self.seen: dict[TP, Seen] = {}
 
     async def seek_to_committed(self) -> dict[TP, int]:
-        return {tp: self.committed.get(tp, 0) for tp in self.assigned}
+        for tp in self.assigned:
+            self.position[tp] = self.committed.get(tp, 0)
+        return {tp: self.committed.get(tp, -1) for tp in self.assigned}
 
     async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
         return dict.fromkeys(partitions, self.earliest)
 
     def seek(self, partition: TP, offset: int) -> None:
-        self.sought[partition] = offset
+        self.position[partition] = offset
 
     def assignment(self) -> set[TP]:
         return set(self.assigned)
+
+
+class Folding:
+    """A hop whose fold is all that it was handed: offsets, in order. It can be cancelled in the middle of a batch."""
+
+    dense = False
+
+    def __init__(self) -> None:
+        self.folds: dict[int, list[int]] = {}
+        self.interrupt = False
+
+    def begin(self, partition: int, earliest: int, committed: int | None, /) -> int:
+        begin = max(earliest, committed or 0)
+        self.folds[partition] = list(range(begin))  # by whoever committed
+        return begin
+
+    async def handle(self, batch: Batch) -> None:
+        if self.interrupt:
+            self.interrupt = False
+            raise asyncio.CancelledError
+        self.folds[batch.partition] += [record.offset for record in batch.records]
+
+    def forget(self, partition: int, /) -> None:
+        del self.folds[partition]
 
 
 def make_consumer() -> Any:
@@ -59,7 +98,8 @@ def make_consumer() -> Any:
         callback=nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing
     )
     assert isinstance(consumer, Consumer)
-    consumer._thread = Thread()
+    consumer._thread = Scripted()
+    app.transport.hops = {TOPIC: Folding()}
     app.topics._acking_topics.add(TOPIC)
     return consumer
 
@@ -79,10 +119,10 @@ def raw(tp: TP, offset: int, **more: Any) -> Any:
     )
 
 
-class Commits(RuleBasedStateMachine):
-    """Batches come in order, are acknowledged in any order, are fetched again after a seek, and are taken away.
+class Following(RuleBasedStateMachine):
+    """Batches are fetched, dropped, cancelled, fetched again and handled late, as around a rebalance.
 
-    The model: the offsets that anyone has handled. What is committed is never beyond the first that nobody has.
+    Whatever happens, each fold is a prefix of the log without a gap or a repetition, and what is committed is in it.
     """
 
     @initialize(partitions=st.integers(1, 2))
@@ -91,97 +131,103 @@ class Commits(RuleBasedStateMachine):
         asyncio.set_event_loop(self.loop)
         self.consumer = make_consumer()
         self.thread = self.consumer._thread
+        self.hop = self.consumer.transport.hops[TOPIC]
         self.tps = [TP(TOPIC, number) for number in range(partitions)]
         self.thread.assigned = set(self.tps)
-        self.position: dict[TP, int] = dict.fromkeys(self.tps, 0)
-        self.handled: dict[TP, set[int]] = defaultdict(set)
-        self.waiting: list[tuple[TP, range, Any]] = []  # fetched and not acknowledged
-        self.stale: list[tuple[TP, range, Any]] = []  # from before a seek, and still being handled
+        self.queue: list[Batch] = []  # fetched and not handled
         self.run(self.consumer.perform_seek())
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
-    @rule(which=st.integers(0, 1), size=st.integers(1, 3))
-    def fetch(self, which: int, size: int) -> None:
-        tp = self.tps[which % len(self.tps)]
-        if tp not in self.thread.assigned:
-            return
-        offsets = range(self.position[tp], self.position[tp] + size)
-        message = self.consumer._to_message(tp, [raw(tp, offset) for offset in offsets])
+    def fetch_one(self, tp: TP, size: int) -> Batch:
+        start = self.thread.position[tp]
+        end = start + size
+        message = self.consumer._to_message(tp, (start, [raw(tp, offset) for offset in range(start, end)]))
         assert message.offset >= self.consumer._read_offset[tp]  # else Faust drops it
         assert message.offset - self.consumer._read_offset[tp] <= 1  # else Faust takes it for a gap
-        self.position[tp] = offsets.stop
-        self.waiting.append((tp, offsets, message))
+        self.thread.position[tp] = end
+        self.thread.seen[tp] = Seen(end, end, end, 1.0)
+        return message.value
 
-    @precondition(lambda self: self.waiting)
-    @rule(which=st.integers(0, 5))
-    def acknowledge(self, which: int) -> None:
-        self.handle(self.waiting.pop(which % len(self.waiting)))
+    @rule(which=st.integers(0, 1), size=st.integers(1, 3), dropped=st.booleans())
+    def fetch(self, which: int, size: int, dropped: bool) -> None:
+        tp = self.tps[which % len(self.tps)]
+        if tp in self.thread.assigned:
+            batch = self.fetch_one(tp, size)
+            if not dropped:
+                self.queue.append(batch)
 
-    @precondition(lambda self: self.stale)
-    @rule(which=st.integers(0, 5))
-    def acknowledge_what_was_fetched_again(self, which: int) -> None:
-        self.handle(self.stale.pop(which % len(self.stale)))
+    @precondition(lambda self: self.queue)
+    @rule()
+    def handle(self) -> None:
+        self.run(self.consumer.follow(self.queue.pop(0)))
 
-    def handle(self, fetched: tuple[TP, range, Any]) -> None:
-        tp, offsets, message = fetched
-        self.handled[tp].update(offsets)
-        self.consumer.ack(message)
+    @precondition(lambda self: self.queue)
+    @rule()
+    def handle_and_be_cancelled(self) -> None:
+        """Faust acknowledges the message all the same."""
+        self.hop.interrupt = True
+        batch = self.queue.pop(0)
+        with suppress(asyncio.CancelledError):
+            self.run(self.consumer.follow(batch))
+        self.hop.interrupt = False
 
     @rule()
     def commit(self) -> None:
-        acked = list(self.consumer._filter_tps_with_pending_acks())
-        for tp, offset in self.consumer._filter_committable_offsets(acked).items():
-            if tp not in self.thread.assigned:
-                continue  # Faust discards it
-            assert offset > self.thread.committed.get(tp, 0)
+        known = list(self.consumer._filter_tps_with_pending_acks())
+        for tp, offset in self.consumer._filter_committable_offsets(known).items():
+            assert tp in self.thread.assigned
+            assert offset >= self.thread.committed.get(tp, 0)
             self.thread.committed[tp] = self.consumer._committed_offset[tp] = offset
 
-    @rule(keep=st.booleans())
-    def seek(self, keep: bool) -> None:
-        """As after every rebalance: queues are emptied, and all is fetched again from what was committed."""
+    @rule(emptied=st.integers(0, 3))
+    def seek(self, emptied: int) -> None:
+        """As after every rebalance: queues are emptied, now and then not all, and partitions are read again."""
+        del self.queue[:emptied]
         self.run(self.consumer.perform_seek())
-        if keep:
-            self.stale += self.waiting
-        self.waiting.clear()
-        for tp in self.thread.assigned:
-            self.position[tp] = self.thread.committed.get(tp, 0)
 
     @rule(which=st.integers(0, 1), committed_elsewhere=st.integers(0, 2))
     def revoke_or_assign(self, which: int, committed_elsewhere: int) -> None:
         """Eagerly: all are revoked, then all but one (or with it) are assigned again."""
         tp = self.tps[which % len(self.tps)]
-        self.run(self.consumer.on_partitions_revoked(self.thread.assigned))
+        self.run(self.consumer.on_partitions_revoked(set(self.thread.assigned)))
         if tp in self.thread.assigned:
             self.thread.assigned.discard(tp)
         else:
             self.thread.assigned.add(tp)
-            there = self.thread.committed.get(tp, 0)  # somebody else went on
-            self.handled[tp].update(range(there + committed_elsewhere))
-            self.thread.committed[tp] = there + committed_elsewhere
-        self.seek(keep=True)
+            self.thread.committed[tp] = self.thread.committed.get(tp, 0) + committed_elsewhere  # somebody went on
+        self.run(self.consumer.on_partitions_assigned(set(self.thread.assigned)))
+        self.run(self.consumer.perform_seek())
 
     @invariant()
-    def what_is_committed_was_handled(self) -> None:
-        for tp, committed in getattr(self, "thread", Thread()).committed.items():
-            assert set(range(committed)) <= self.handled[tp]
+    def folds_have_no_gap_and_hold_what_is_committed(self) -> None:
+        if not hasattr(self, "thread"):
+            return
+        assert set(self.hop.folds) == {tp.partition for tp in self.consumer._places}
+        for partition, fold in self.hop.folds.items():
+            assert fold == list(range(len(fold)))
+            assert len(fold) >= self.thread.committed.get(TP(TOPIC, partition), 0)
 
     def teardown(self) -> None:
         if not hasattr(self, "thread"):
             return
-        for fetched in self.waiting:
-            self.handle(fetched)
+        ends = {tp: self.fetch_one(tp, 1).end for tp in self.thread.assigned}
+        self.queue.clear()  # and even that is dropped, with nothing after it
+        for _ in range(PATIENCE):
+            self.run(self.consumer.look())
+        for tp in sorted(ends):
+            if self.thread.position[tp] < ends[tp]:
+                self.run(self.consumer.follow(self.fetch_one(tp, ends[tp] - self.thread.position[tp])))
+            assert self.hop.folds[tp.partition] == list(range(ends[tp]))
         self.commit()
         for tp in self.thread.assigned:
-            assert self.thread.committed.get(tp, 0) == self.position[tp], "acknowledged to the end, and not committed"
-            assert not self.consumer._in_flight.get(tp)
-            assert not self.consumer._acked_index[tp]  # nothing is kept for ever
+            assert self.thread.committed[tp] == ends[tp], "handled to the end, and not committed"
         self.loop.close()
 
 
-TestCommits = pytest.mark.usefixtures("_event_loop")(Commits.TestCase)
-TestCommits.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestFollowing = pytest.mark.usefixtures("_event_loop")(Following.TestCase)
+TestFollowing.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture
@@ -199,6 +245,10 @@ def consumer(_event_loop: None) -> Any:
     loop.close()
 
 
+def run(coroutine: Any) -> Any:
+    return asyncio.get_event_loop().run_until_complete(coroutine)
+
+
 def test_a_fetched_batch_becomes_one_message_in_order(consumer: Any) -> None:
     tp = TP(TOPIC, 2)
     records = [
@@ -206,12 +256,14 @@ def test_a_fetched_batch_becomes_one_message_in_order(consumer: Any) -> None:
         raw(tp, 41, value=None),
         raw(tp, 43, value=b"", timestamp=1),  # 42 was compacted away, or is a transaction's mark
     ]
-    message = consumer._to_message(tp, records)
+    message = consumer._to_message(tp, (38, records))
     assert message.key is None
-    assert message.offset == message.value.offset == 43
+    assert message.offset == 43
+    assert message.value.end == 44
     assert message.value == Batch(
         TOPIC,
         2,
+        38,
         [
             Record(40, 1_700_000_000.5, (("content-type", b"text/json"),), b"a"),
             Record(41, 1_700_000_000.5, (), None),
@@ -220,85 +272,239 @@ def test_a_fetched_batch_becomes_one_message_in_order(consumer: Any) -> None:
     )
 
 
+def test_a_fetch_that_began_before_a_seek_back_starts_at_its_first_record(consumer: Any) -> None:
+    tp = TP(TOPIC, 0)
+    assert consumer._to_message(tp, (90, [raw(tp, 40)])).value.start == 40
+
+
+def test_the_rest_of_a_batch_begins_at_an_offset(consumer: Any) -> None:
+    batch = Batch(TOPIC, 0, 4, [Record(offset, 0.0, (), None) for offset in (5, 6, 8)])
+    assert batch.after(3) == batch.after(4) == batch
+    assert [record.offset for record in batch.after(5).records] == [5, 6, 8]
+    assert batch.after(7) == batch._replace(start=7, records=batch.records[2:])
+    assert batch.after(9).records == []
+
+
+def test_what_is_fetched_with_nothing_before_it_waits_and_is_read_again(consumer: Any) -> None:
+    """A queue that was emptied while the broker's client read on: the later batch is not handled before the earlier."""
+    tp = TP(TOPIC, 0)
+    thread, hop = consumer._thread, consumer.transport.hops[TOPIC]
+    thread.assigned, thread.committed = {tp}, {tp: 100}
+    run(consumer.perform_seek())
+    later = Batch(TOPIC, 0, 200, [Record(offset, 0.0, (), None) for offset in range(200, 300)])
+    run(consumer.follow(later))
+    assert hop.folds[0] == list(range(100))
+    assert thread.position[tp] == 100
+    earlier = Batch(TOPIC, 0, 100, [Record(offset, 0.0, (), None) for offset in range(100, 250)])
+    run(consumer.follow(earlier))
+    run(consumer.follow(later))
+    assert hop.folds[0] == list(range(300))
+
+
+def test_offsets_that_the_log_does_not_have_are_no_gap(consumer: Any) -> None:
+    tp = TP(TOPIC, 0)
+    thread, hop = consumer._thread, consumer.transport.hops[TOPIC]
+    thread.assigned = {tp}
+    run(consumer.perform_seek())
+    for start, offset in ((0, 2), (3, 9)):
+        run(consumer.follow(Batch(TOPIC, 0, start, [Record(offset, 0.0, (), None)])))
+    assert hop.folds[0] == [2, 9]
+    assert consumer._new_offset(tp) == 10
+
+
+@pytest.mark.parametrize(("dense", "hasty"), [(True, False), (False, True), (True, True)])
+def test_a_record_that_is_not_shown_yet_is_waited_for_where_every_offset_is_a_record(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch, dense: bool, hasty: bool
+) -> None:
+    monkeypatch.setattr(transport, "HOLE_SECONDS", 0.0)
+    tp = TP(TOPIC, 0)
+    thread, hop = consumer._thread, consumer.transport.hops[TOPIC]
+    hop.dense, consumer.transport.hasty = dense, hasty
+    thread.assigned = {tp}
+    run(consumer.perform_seek())
+    with_hole = Batch(TOPIC, 0, 0, [Record(offset, 0.0, (), None) for offset in (0, 1, 3)])
+    run(consumer.follow(with_hole))
+    assert (hop.folds[0], thread.position[tp]) == ([0, 1], 2)
+    run(consumer.follow(with_hole._replace(start=2, records=with_hole.records[2:])))
+    assert (hop.folds[0], thread.position[tp]) == ([0, 1], 2)
+    run(consumer.follow(Batch(TOPIC, 0, 2, [Record(offset, 0.0, (), None) for offset in (2, 3)])))
+    assert hop.folds[0] == [0, 1, 2, 3]
+
+
+def test_a_hole_that_stays_is_passed_or_ends_the_worker_where_there_can_be_none(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "HOLE_SECONDS", 0.0)
+    consumer.transport.hasty = True
+    consumer.transport.hops = {"plain": Folding(), "fold": Folding()}
+    consumer.transport.hops["fold"].dense = True
+    consumer._thread.assigned = {TP("plain", 0), TP("fold", 0)}
+    run(consumer.perform_seek())
+    for _ in range(BELIEVED):
+        run(consumer.follow(Batch("plain", 0, 0, [Record(1, 0.0, (), None)])))
+    assert consumer.transport.hops["plain"].folds[0] == []
+    run(consumer.follow(Batch("plain", 0, 0, [Record(offset, 0.0, (), None) for offset in (1, 2, 4)])))
+    assert consumer.transport.hops["plain"].folds[0] == [1, 2]  # up to the next one
+    for _ in range(IMPOSSIBLE):
+        run(consumer.follow(Batch("fold", 0, 0, [Record(1, 0.0, (), None)])))
+    with pytest.raises(HoleInLog, match="fold/0 has no record at offset 0"):
+        run(consumer.follow(Batch("fold", 0, 0, [Record(1, 0.0, (), None)])))
+    assert consumer.transport.hops["fold"].folds[0] == []
+
+
+def test_where_the_log_does_not_reach_back_to_a_place_its_hop_begins_again(consumer: Any) -> None:
+    tp = TP(TOPIC, 0)
+    thread, hop = consumer._thread, consumer.transport.hops[TOPIC]
+    thread.assigned = {tp}
+    run(consumer.perform_seek())
+    thread.earliest = 7
+    run(consumer.follow(Batch(TOPIC, 0, 7, [Record(7, 0.0, (), None)])))
+    assert (thread.position[tp], hop.folds[0]) == (7, list(range(7)))
+    run(consumer.follow(Batch(TOPIC, 0, 7, [Record(7, 0.0, (), None)])))
+    assert hop.folds[0] == list(range(8))
+
+
+def test_what_is_still_being_handled_when_its_partition_comes_back_does_not_move_the_new_place(consumer: Any) -> None:
+    tp = TP(TOPIC, 0)
+    thread, hop = consumer._thread, consumer.transport.hops[TOPIC]
+    thread.assigned = {tp}
+
+    async def scenario() -> None:
+        await consumer.perform_seek()
+        handle, entered, go = hop.handle, asyncio.Event(), asyncio.Event()
+
+        async def slowly(batch: Batch) -> None:
+            entered.set()
+            await go.wait()
+
+        hop.handle = slowly
+        under_way = asyncio.ensure_future(consumer.follow(Batch(TOPIC, 0, 0, [Record(0, 0.0, (), None)])))
+        await entered.wait()
+        hop.handle = handle
+        for assigned in (set(), {tp}):
+            thread.assigned = assigned
+            await consumer.on_partitions_assigned(set(assigned))
+        await consumer.perform_seek()
+        go.set()
+        await under_way
+
+    run(scenario())
+    assert consumer._new_offset(tp) == 0
+    assert hop.folds[0] == []
+
+
+def test_what_is_being_handled_is_not_read_again_however_long_it_takes(consumer: Any) -> None:
+    tp = TP(TOPIC, 0)
+    thread = consumer._thread
+    thread.assigned = {tp}
+
+    async def scenario() -> None:
+        await consumer.perform_seek()
+        thread.position[tp] = 1
+        thread.seen[tp] = Seen(1, 1, 1, 1.0)
+
+        async def long(batch: Batch) -> None:
+            for _ in range(2 * PATIENCE):
+                await consumer.look()
+
+        consumer.transport.hops[TOPIC].handle = long
+        await consumer.follow(Batch(TOPIC, 0, 0, [Record(0, 0.0, (), None)]))
+
+    run(scenario())
+    assert thread.position[tp] == 1
+
+
 def test_partitions_without_records_give_no_message(consumer: Any) -> None:
     tp = TP(TOPIC, 0)
 
-    async def getmany(active: Any, timeout: float) -> dict[TP, list[Any]]:
-        return {tp: [1, 2], TP(TOPIC, 1): []}
+    async def getmany(active: Any, timeout: float) -> dict[TP, Any]:
+        return {tp: (1, [1, 2])}
 
     consumer._thread.getmany = getmany
-    assert asyncio.get_event_loop().run_until_complete(consumer._getmany(set(), 1.0)) == {tp: [[1, 2]]}
+    assert run(consumer._getmany(set(), 1.0)) == {tp: [(1, [1, 2])]}
 
 
-def test_topics_that_are_folds_are_read_from_where_the_fold_says(
-    consumer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, int]] = []
+def test_each_hop_says_where_a_new_partition_is_read_from(consumer: Any) -> None:
+    asked: list[tuple[int, int, int | None]] = []
 
-    def resume(partition: int, earliest: int) -> int:
-        asked.append((partition, earliest))
-        return earliest + 4 * partition
+    class Elsewhere(Folding):
+        def begin(self, partition: int, earliest: int, committed: int | None, /) -> int:
+            asked.append((partition, earliest, committed))
+            return earliest + 4 * partition
 
-    monkeypatch.setattr(Consumer, "resume", {"fold": resume})
+    consumer.transport.hops = {TOPIC: Folding(), "fold": Elsewhere()}
     thread = consumer._thread
-    thread.assigned = {TP("plain", 0), TP("fold", 0), TP("fold", 1)}
-    thread.committed = dict.fromkeys(thread.assigned, 50)
+    thread.assigned = {TP(TOPIC, 0), TP(TOPIC, 1), TP("fold", 0), TP("fold", 1)}
+    thread.committed = {TP(TOPIC, 0): 50, TP(TOPIC, 1): -1, TP("fold", 0): 50}
     thread.earliest = 3  # what was there before is deleted
-    asyncio.get_event_loop().run_until_complete(consumer.perform_seek())
-    assert sorted(asked) == [(0, 3), (1, 3)]
-    assert thread.sought == {TP("fold", 0): 3, TP("fold", 1): 7}
-    assert consumer._committed_offset == {TP("plain", 0): 50, TP("fold", 0): 3, TP("fold", 1): 7}
+    run(consumer.perform_seek())
+    assert sorted(asked) == [(0, 3, 50), (1, 3, None)]
+    assert thread.position == {TP(TOPIC, 0): 50, TP(TOPIC, 1): 3, TP("fold", 0): 3, TP("fold", 1): 7}
+    run(consumer.perform_seek())
+    assert len(asked) == 2  # they have their places
 
 
-def test_where_nothing_was_committed_reading_begins_at_the_beginning(consumer: Any) -> None:
-    thread = consumer._thread
-    thread.assigned = {TP("plain", 0), TP("plain", 1)}
-    thread.committed = {TP("plain", 0): -1, TP("plain", 1): 9}
-    thread.earliest = 3
-    asyncio.get_event_loop().run_until_complete(consumer.perform_seek())
-    assert thread.sought == {TP("plain", 0): 3}
-
-
-# The high watermark and the time (ms) of the broker's last answer, the last offset that was handed on, whether it was
-# committed, and when the partition was caught up.
+# The last answer of the broker (position, high watermark, time), the last offset that was fetched, whether it was
+# handled, and when the partition was caught up.
 CAUGHT_UP = [
-    ("all was handed on and committed", (10, 5_000), 9, True, 5.0),
-    ("nothing was ever there", (0, 5_000), None, True, 5.0),
-    ("all was handed on and not committed", (10, 5_000), 9, False, None),
-    ("more is there", (11, 5_000), 9, True, None),
-    ("the broker did not answer yet", (None, None), 9, True, None),
+    ("all was handled", (10, 10, 5.0), 9, True, 5.0),
+    ("nothing was ever there", (0, 0, 5.0), None, True, 5.0),
+    ("only a transaction's mark comes after it", (11, 11, 5.0), 9, True, 5.0),
+    ("all was fetched and not handled", (10, 10, 5.0), 9, False, None),
+    ("more is there", (10, 11, 5.0), 9, True, None),
+    ("the broker did not answer yet", (10, None, None), 9, True, None),
 ]
 
 
-@pytest.mark.parametrize(("name", "answer", "last", "committed", "expected"), CAUGHT_UP, ids=[c[0] for c in CAUGHT_UP])
+@pytest.mark.parametrize(("name", "answer", "last", "handled", "expected"), CAUGHT_UP, ids=[c[0] for c in CAUGHT_UP])
 def test_a_partition_is_caught_up_as_of_the_broker_s_last_answer(
-    consumer: Any, name: str, answer: tuple[Any, Any], last: int | None, committed: bool, expected: float | None
+    consumer: Any, name: str, answer: tuple[Any, Any, Any], last: int | None, handled: bool, expected: float | None
 ) -> None:
     tp = TP(TOPIC, 0)
     thread = consumer._thread
     thread.assigned = {tp}
-    state = SimpleNamespace(highwater=answer[0], timestamp=answer[1])
-    assignment = SimpleNamespace(state_value=lambda asked: state if asked == tp else None)
-    thread._consumer = SimpleNamespace(
-        _subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
-    )
+    end = 0 if last is None else last + 1
+    thread.seen[tp] = Seen(end, *answer)
     assert consumer.caught_up(tp) is None  # nobody has said yet where it is read from
-    asyncio.get_event_loop().run_until_complete(consumer.perform_seek())
-    if last is not None:
-        message = consumer._to_message(tp, [raw(tp, offset) for offset in range(last + 1)])
-        if committed:
-            consumer.ack(message)
-            assert consumer._new_offset(tp) == last + 1
+    run(consumer.perform_seek())
+    if handled and last is not None:
+        run(consumer.follow(Batch(TOPIC, 0, 0, [Record(offset, 0.0, (), None) for offset in range(end)])))
     assert consumer.caught_up(tp) == expected
-    asyncio.get_event_loop().run_until_complete(consumer.on_partitions_revoked({tp}))
+    run(consumer.on_partitions_assigned(set()))
     assert consumer.caught_up(tp) is None
+
+
+def test_the_thread_says_where_each_fetch_began_and_what_it_saw(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tp, idle, fresh = TP(TOPIC, 0), TP(TOPIC, 1), TP(TOPIC, 2)
+
+    async def scenario() -> None:
+        states = {each: TopicPartitionState(SimpleNamespace()) for each in (tp, idle, fresh)}
+        assignment = SimpleNamespace(state_value=states.get)
+        given = SimpleNamespace(_subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment)))
+        states[tp].seek(38)
+        states[idle].seek(7)
+
+        async def fetch(self: Any, consumer: Any, active: Any, **_: Any) -> dict[TP, list[Any]]:
+            states[tp].consumed_to(45)  # 44 is a transaction's mark
+            states[tp].highwater, states[tp].timestamp = 45, 5_000
+            return {tp: [raw(tp, 40), raw(tp, 43)], idle: []}
+
+        monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
+        thread = FetchingThread(consumer)
+        fetched = await thread._fetch_records(given, {tp, idle, fresh}, timeout=1.0, max_records=9)
+        assert {each: (start, [r.offset for r in records]) for each, (start, records) in fetched.items()} == {
+            tp: (38, [40, 43])
+        }
+        assert thread.seen == {tp: Seen(44, 45, 45, 5.0), idle: Seen(7, 7, None, None)}
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        Batch(TOPIC, 0, [Record(1, 0.0, (), None)]),
-        Batch(TOPIC, 0, [Record(1, 0.0, (), b""), Record(2, 0.0, (), b"\xff{")]),
+        Batch(TOPIC, 0, 1, [Record(1, 0.0, (), None)]),
+        Batch(TOPIC, 0, 1, [Record(1, 0.0, (), b""), Record(2, 0.0, (), b"\xff{")]),
     ],
 )
 def test_the_schema_hands_a_batch_on_untouched(consumer: Any, value: Batch) -> None:
@@ -330,12 +536,18 @@ PRIVATE: list[tuple[Any, str, list[str], bool]] = [
     (driver.Consumer, "seek", ["partition", "offset"], True),
     (driver.Consumer, "earliest_offsets", ["partitions"], True),
     (driver.Consumer, "on_partitions_revoked", ["revoked"], True),
+    (driver.Consumer, "on_partitions_assigned", ["assigned", "generation_id"], True),
+    (driver.Consumer, "_new_consumer_thread", [], False),
+    (
+        driver.AIOKafkaConsumerThread,
+        "_fetch_records",
+        ["consumer", "active_partitions", "timeout", "max_records"],
+        True,
+    ),
     (driver.Consumer, "assignment", [], False),
-    (driver.Consumer, "ack", ["message"], False),
     (driver.Consumer, "_filter_tps_with_pending_acks", ["topics"], False),
     (driver.Consumer, "_filter_committable_offsets", ["tps"], False),
     (driver.Consumer, "_should_commit", ["tp", "offset"], False),
-    (driver.AIOKafkaConsumerThread, "_ensure_consumer", [], False),
     (faust.App, "create_event", ["key", "value", "headers", "message"], False),
     (driver.Producer, "send_and_wait", ["topic", "key", "value", "partition", "timestamp", "headers"], True),
 ]
@@ -358,27 +570,29 @@ def test_the_versions_are_those_that_the_transport_was_written_for() -> None:
 
 def test_what_is_overridden_is_what_faust_calls(consumer: Any) -> None:
     own = {name for name in vars(Consumer) if inspect.isfunction(vars(Consumer)[name]) and not name.startswith("__")}
-    assert own - set(dir(driver.Consumer)) == {"caught_up"}
+    assert own - set(dir(driver.Consumer)) == {"follow", "look", "caught_up", "_hop", "_handle", "_read_from_places"}
     assert "self._new_offset(tp)" in inspect.getsource(driver.Consumer._filter_committable_offsets)
     assert "self._to_message" in inspect.getsource(driver.Consumer.getmany)
     assert "self._getmany(" in inspect.getsource(driver.Consumer._wait_next_records)
+    assert "self._filter_tps_with_pending_acks(" in inspect.getsource(driver.Consumer.force_commit)
+    assert "self._fetch_records" in inspect.getsource(driver.AIOKafkaConsumerThread.getmany)
+    assert "self._new_consumer_thread()" in inspect.getsource(ThreadDelegateConsumer.__init__)
     assert "self.seek_to_committed()" in inspect.getsource(driver.Consumer.perform_seek)
     assert "transport.Consumer(" in inspect.getsource(driver.Transport.create_consumer).replace("self.", "transport.")
     assert Transport.Consumer is Consumer
 
 
 def test_the_consumer_still_has_the_state_that_is_read(consumer: Any) -> None:
-    tp = TP(TOPIC, 0)
     assert isinstance(consumer._acked, dict)
-    assert isinstance(consumer._acked_index[tp], set)
+    assert isinstance(consumer._acked_index, dict)
     assert isinstance(consumer._read_offset, dict)
     assert isinstance(consumer._committed_offset, dict)
-    assert driver.AIOKafkaConsumerThread._consumer is None
 
     async def state() -> TopicPartitionState:
         return TopicPartitionState(SimpleNamespace())
 
-    made = asyncio.get_event_loop().run_until_complete(state())
+    made = run(state())
+    assert not made.has_valid_position
     assert made.highwater is None
     assert made.timestamp is None
     assert "self._subscription = " in inspect.getsource(aiokafka.AIOKafkaConsumer.__init__)
