@@ -233,6 +233,8 @@ class Consumer(driver.Consumer):
         earliest = await self.earliest_offsets(*mine) if mine else {}
         for tp in mine:
             place = self._places.get(tp)
+            if place is None and committed is None:
+                continue  # it was given away meanwhile; whoever assigns it again knows where it begins
             if place is None or place.offset < earliest[tp]:
                 known = (committed or {}).get(tp, -1) if place is None else place.offset
                 begin = self._hop(tp).begin(tp.partition, earliest[tp], None if known is None or known < 0 else known)

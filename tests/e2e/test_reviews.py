@@ -52,12 +52,15 @@ def assert_every_cell_is_exact(reviews: Path, directory: Path) -> None:
     assert wrong == 0
 
 
-def test_every_cell_of_day_and_feature_equals_plain_sql(reviews: Path, mapping: Path, tmp_path: Path) -> None:
-    summary = replay_exactly(reviews, mapping, tmp_path / "one", workers=1)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_cell_of_day_and_feature_equals_plain_sql(
+    reviews: Path, mapping: Path, tmp_path: Path, workers: int
+) -> None:
+    summary = replay_exactly(reviews, mapping, tmp_path / "out", workers)
     assert summary.balanced
     assert summary.rejected == {}
     assert not summary.protects
-    assert_every_cell_is_exact(reviews, tmp_path / "one")
+    assert_every_cell_is_exact(reviews, tmp_path / "out")
 
 
 def test_shuffled_with_duplicates_and_two_workers_every_cell_is_the_same(
