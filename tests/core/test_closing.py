@@ -24,7 +24,9 @@ def test_a_window_closes_when_every_source_partition_has_passed_it() -> None:
     assert hop.close(MAY_3, source=1, of=3) == []
     given = hop.close(MAY_2, source=2, of=3)
     assert windows(given) == ["day-2026-05-01"]
-    assert given[-1] == Closed(partition=0, partitions=1, closed=MAY_2)
+    assert given[-1] == Closed(partition=0, partitions=1, closed=MAY_2, windows=["day-2026-05-01"])
+    later = hop.close(MAY_3, source=2, of=3)
+    assert later[-1] == Closed(partition=0, partitions=1, closed=MAY_3, since=MAY_2)
 
 
 def test_a_word_that_takes_something_back_changes_nothing() -> None:
@@ -98,11 +100,12 @@ def test_declared_windows_are_given_out_whether_something_happened_or_not() -> N
     hop.fold(event(subject="u-1", time="2026-05-02T10:00:00Z"))
     given = hop.close(MAY_4, since=MAY_1)
     assert windows(given) == ["day-2026-05-01", "day-2026-05-02", "day-2026-05-03", "week-2026-04-27"]
+    assert given[-1] == Closed(partition=0, partitions=1, closed=MAY_4, windows=windows(given))
     assert [t.accepted for t in given if isinstance(t, Tally)] == [0, 1, 0, 1]
     empty = next(t for t in given if isinstance(t, Tally) and t.window == "day-2026-05-01")
     assert set(empty.statistics) == set(DECLARED.plan.statistics)
     assert empty.statistics["feature_use"] == StatisticTally([], [], [], 0, 0)
-    assert Hop().close(MAY_4, since=MAY_1)[-1] == Closed(partition=0, partitions=1, closed=MAY_4)
+    assert windows(Hop().close(MAY_4, since=MAY_1)) == windows(given)
 
 
 def test_the_declared_windows_are_the_same_however_the_words_are_cut() -> None:
