@@ -3,10 +3,11 @@
 ::
 
     emitter                 what an application imports
-    core.events             the event, and the forms that it may have in a record
+    core.events             the event, and the forms that it may have in a record (decoding reads them)
     core.ingest             STEPS: from records to contributions (fields, windows, pseudonyms are what the steps use)
     core.contributions      what leaves the first hop: columns of pseudonyms and sealed cells
-    core.tallies            a fold over contributions (bounding holds each subject to its bounds)
+    core.tallies            a fold over contributions (counting closes a window, bounding holds each subject to its
+                            bounds, numbers is the table in which keys are found)
     core.releasing          from tallies to releases, with noise (budget says how much)
     core.release            what is public for ever
     warehouse               from releases to DuckDB, and to people

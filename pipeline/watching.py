@@ -11,10 +11,11 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+from pipeline.core.counting import Cell
 from pipeline.core.outcomes import Rejection
 from pipeline.core.release import decode_release, release_key
 from pipeline.core.statistics import Plan
-from pipeline.core.tallies import Cell, Tally
+from pipeline.core.tallies import Tally
 from pipeline.core.windows import Window, window_named
 from pipeline.stream.rejections import decode_rejections
 from pipeline.stream.tallying import decode_tally

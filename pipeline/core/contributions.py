@@ -10,35 +10,40 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core.numbers import Words
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES
 from pipeline.core.windows import Kind
 
-Ints = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.int32]
-Flags = npt.NDArray[np.bool_]
 
 
 class WindowColumns(msgspec.Struct, frozen=True):
     """The rows as the windows of one kind see them.
 
-    ``pseudonyms``: 16 bytes a row, zeros where nobody is known. ``cells``: int32 a row, a place in ``dictionary``,
-    whose entries are the window's first day, the part of it (:func:`~pipeline.core.windows.part_of`) and one value
-    per dimension: sealed where the dimension is open, else UTF-8; empty where the event lacks it.
+    ``pseudonyms``: 16 bytes a row, zeros where nobody is known. ``windows``: the windows met, each its first day and
+    the part of it (:func:`~pipeline.core.windows.part_of`). ``values``: per dimension, the values met, each with the
+    first day of its window: sealed where the dimension is open, else UTF-8; empty where the event lacks it.
+    ``cells``: int32, one column after the other: a row's place in ``windows``, then in ``values`` of each dimension.
     """
 
     kind: Kind
     pseudonyms: bytes
+    windows: list[tuple[int, int]]
+    values: list[list[tuple[int, bytes]]]
     cells: bytes
-    dictionary: list[tuple[int, int, tuple[bytes, ...]]]
 
     def words(self) -> Words:
         """rows × 2: the pseudonyms as pairs of 64-bit words."""
         return np.frombuffer(self.pseudonyms, dtype="<u8").reshape(-1, PSEUDONYM_BYTES // 8)
 
-    def codes(self) -> Codes:
-        """One place in the dictionary a row."""
-        return np.frombuffer(self.cells, dtype="<i4")
+    def places(self) -> Codes:
+        """(1 + dimensions) × rows: places in ``windows``, and in ``values`` of each dimension."""
+        return np.frombuffer(self.cells, dtype="<i4").reshape(1 + len(self.values), -1)
+
+    def cell(self, row: int) -> tuple[int, int, tuple[bytes, ...]]:
+        """One row's window, part of it, and value in each dimension."""
+        window, *places = self.places()[:, row].tolist()
+        return *self.windows[window], tuple(met[place][1] for met, place in zip(self.values, places, strict=True))
 
 
 class Contributions(msgspec.Struct, frozen=True, tag="contributions"):

@@ -7,12 +7,18 @@ left in the clear.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.core.contributions import Contributions, WindowColumns
-from pipeline.core.events import Decoder, Record, UsageEvent
-from pipeline.core.fields import Registry, generalise
+from pipeline.core.decoding import Decoder
+from pipeline.core.events import Record, UsageEvent
+from pipeline.core.fields import Registry
+from pipeline.core.generalising import REFUSALS, Column, Generaliser
+from pipeline.core.numbers import Flags, Ints, distinct, numbered
 from pipeline.core.outcomes import Reason, Rejection
 from pipeline.core.policy import Policy
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKey
@@ -20,11 +26,25 @@ from pipeline.core.statistics import Plan
 from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, part_of, window_of
 
 _NOBODY = bytes(PSEUDONYM_BYTES)
-_NO_TOKEN = bytes(8)
-_CACHE = 100_000
 
-Cell = tuple[int, int, tuple[bytes, ...]]  # the window's first day, the part of it, one sealed value per dimension
-Values = tuple[str | None, ...]  # one per dimension of the finest cell
+
+def _nothing() -> Ints:
+    return np.empty(0, dtype=np.int64)
+
+
+Entries = tuple[list[tuple[int, bytes]], Ints]  # (window's first day, value) of each entry, and one entry a row
+
+
+@dataclass
+class KindColumns:
+    """The rows as the windows of one kind see them. Columns hold places in the lists beside them."""
+
+    windows: list[Window]
+    of: Ints  # a row's window
+    pseudonyms: npt.NDArray[np.void]  # 16 bytes a row
+    parts: list[tuple[int, int]]  # a window's first day, and the part of it
+    part: Ints
+    values: list[Entries] = field(default_factory=list)  # per dimension of the finest cell
 
 
 @dataclass
@@ -34,44 +54,33 @@ class Batch:
     partition: int
     records: Sequence[Record]
     closed: int | None  # windows that end by this day are closed; None: judged by each record's arrival
-    offsets: list[int] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
-    arrivals: list[float] = field(default_factory=list)
+    offsets: Ints = field(default_factory=_nothing)
+    indexes: Ints = field(default_factory=_nothing)
+    arrivals: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     events: list[UsageEvent] = field(default_factory=list)
-    days: list[int] = field(default_factory=list)
+    days: Ints = field(default_factory=_nothing)
+    values: list[Column] = field(default_factory=list)  # per dimension of the finest cell
+    partitions: Ints = field(default_factory=_nothing)
     keys: dict[Window, WindowKey] = field(default_factory=dict)
-    gone: set[int] = field(default_factory=set)  # days of which a window's key is destroyed
-    values: list[Values] = field(default_factory=list)
-    partitions: list[int] = field(default_factory=list)
-    tokens: list[bytes] = field(default_factory=list)
-    known: list[bool] = field(default_factory=list)
-    windows: dict[Kind, list[Window]] = field(default_factory=dict)
-    pseudonyms: dict[Kind, list[bytes]] = field(default_factory=dict)
-    cells: dict[Kind, list[Cell]] = field(default_factory=dict)
+    gone: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))  # rows of a window whose key is destroyed
+    tokens: npt.NDArray[np.void] = field(default_factory=lambda: np.empty(0, dtype="V8"))
+    known: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))
+    kinds: dict[Kind, KindColumns] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
     contributions: dict[int, Contributions] = field(default_factory=dict)
 
-    def reject(self, reasons: list[Reason | None]) -> None:
-        """Takes out the rows that have a reason."""
-        if not any(reasons):
+    def reject(self, rejected: Flags, reason_of: Callable[[int], Reason]) -> None:
+        """Takes out these rows."""
+        if not rejected.any():
             return
-        for reason, offset, index in zip(reasons, self.offsets, self.indexes, strict=True):
-            if reason:
-                self.rejections.append(Rejection(reason, self.partition, offset, index))
-        for name in (
-            "offsets",
-            "indexes",
-            "arrivals",
-            "events",
-            "days",
-            "values",
-            "partitions",
-            "tokens",
-            "known",
-        ):
-            column = getattr(self, name)
-            if column:
-                setattr(self, name, [v for v, reason in zip(column, reasons, strict=True) if not reason])
+        for row in np.flatnonzero(rejected).tolist():
+            where = int(self.offsets[row]), int(self.indexes[row])
+            self.rejections.append(Rejection(reason_of(row), self.partition, *where))
+        kept = ~rejected
+        self.events = list(compress(self.events, kept.tolist()))
+        self.offsets, self.indexes, self.arrivals = self.offsets[kept], self.indexes[kept], self.arrivals[kept]
+        self.days = self.days[kept]
+        self.values = [(met, numbers[kept]) for met, numbers in self.values]
 
 
 class Ingest:
@@ -94,10 +103,7 @@ class Ingest:
         self.calendar = Calendar(policy.timezone)
         self.effective = day_of(policy.effective)
         self.router = Router(keys.route(), partitions)
-        self._generalised: dict[Values, Values | Reason] = {}
-        self._fields = tuple(registry.fields.items())
-        self._counted = tuple(i for i, (name, _) in enumerate(self._fields) if name in plan.finest)
-        self._open = tuple(plan.fields[name].open for name in plan.finest)
+        self.generaliser = Generaliser(registry, plan.finest)
 
     def ingest(self, partition: int, records: Sequence[Record], closed: int | None = None) -> Batch:
         """All records through all steps: ``contributions`` per partition to send to, and ``rejections``."""
@@ -106,75 +112,53 @@ class Ingest:
             step(self, batch)
         return batch
 
-    def values_of(self, event: UsageEvent) -> Values | Reason:
-        """The event's finest cell, every registered field generalised, or the reason why one of them cannot be."""
-        raw = tuple([getattr(event.data, name) for name, _ in self._fields])
-        known = self._generalised.get(raw)
-        if known is None:
-            if len(self._generalised) >= _CACHE:
-                self._generalised.clear()
-            general: list[str | None] = []
-            known = None
-            for (_, registered), value in zip(self._fields, raw, strict=True):
-                result = generalise(registered, value)
-                if isinstance(result, Reason):
-                    known = result
-                    break
-                general.append(result)
-            if known is None:
-                known = tuple([general[i] for i in self._counted])
-            self._generalised[raw] = known
-        return known
-
 
 def decode(ingest: Ingest, batch: Batch) -> None:
     """Records become typed events; what is not registered does not exist from here on."""
-    for record in batch.records:
-        for position, event in ingest.decoder.decode(record):
-            if isinstance(event, Reason):
-                batch.rejections.append(Rejection(event, batch.partition, record.offset, position))
-                continue
-            batch.offsets.append(record.offset)
-            batch.indexes.append(position)
-            batch.arrivals.append(record.arrived)
-            batch.events.append(event)
+    decoded = ingest.decoder.rows(batch.records)
+    batch.events = decoded.events
+    rows = np.array(decoded.records, dtype=np.int64)
+    batch.indexes = np.array(decoded.places, dtype=np.int64)
+    batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[rows]
+    batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[rows]
+    for number, place, reason in decoded.rejected:
+        batch.rejections.append(Rejection(reason, batch.partition, batch.records[number].offset, place))
 
 
 def place(ingest: Ingest, batch: Batch) -> None:
     """Times become days; the future, closed windows, and days that are not this policy's or replay's are rejected."""
-    ahead = ingest.policy.future_minutes * 60
-    day_at = ingest.calendar.day
-    shortest = ingest.plan.kinds[0]
-    reasons: list[Reason | None] = []
-    for event, arrived in zip(batch.events, batch.arrivals, strict=True):
-        seconds = event.time.timestamp()
-        day = day_at(seconds)
-        batch.days.append(day)
-        closed = day_at(arrived - ingest.policy.lateness) if batch.closed is None else batch.closed
-        if seconds > arrived + ahead:
-            reasons.append(Reason.FUTURE)
-        elif day < ingest.effective:
-            reasons.append(Reason.BEFORE_POLICY)
-        elif (ingest.since is not None and day < ingest.since) or (ingest.until is not None and day >= ingest.until):
-            reasons.append(Reason.OUT_OF_SPAN)
-        elif window_of(shortest, day).end <= closed:
-            reasons.append(Reason.LATE)
-        else:
-            reasons.append(None)
-    batch.reject(reasons)
+    seconds = np.array([event.time.timestamp() for event in batch.events], dtype=np.float64)
+    batch.days = days = ingest.calendar.days(seconds)
+    lateness = ingest.policy.lateness
+    closed = ingest.calendar.days(batch.arrivals - lateness) if batch.closed is None else np.array(batch.closed)
+    met, of_row = np.unique(days, return_inverse=True)
+    ends = np.array([window_of(ingest.plan.kinds[0], day).end for day in met.tolist()], dtype=np.int64)
+    outside = np.zeros(len(days), dtype=bool)
+    if ingest.since is not None:
+        outside |= days < ingest.since
+    if ingest.until is not None:
+        outside |= days >= ingest.until
+    checks = (
+        (Reason.FUTURE, seconds > batch.arrivals + ingest.policy.future_minutes * 60),
+        (Reason.BEFORE_POLICY, days < ingest.effective),
+        (Reason.OUT_OF_SPAN, outside),
+        (Reason.LATE, ends[of_row] <= closed),
+    )
+    failed = np.argmax([*(rows for _, rows in checks), np.ones(len(days), dtype=bool)], axis=0)
+    batch.reject(failed < len(checks), lambda row: checks[failed[row]][0])
 
 
 def generalise_fields(ingest: Ingest, batch: Batch) -> None:
     """Registered values become the few that are counted; those that look personal, or are of no kind, are rejected."""
-    found = [ingest.values_of(event) for event in batch.events]
-    batch.values = [() if isinstance(values, Reason) else values for values in found]
-    batch.reject([values if isinstance(values, Reason) else None for values in found])
+    batch.values, refused = ingest.generaliser.columns([event.data for event in batch.events])
+    batch.reject(refused >= 0, lambda row: REFUSALS[int(refused[row])])
 
 
 def route(ingest: Ingest, batch: Batch) -> None:
     """A keyed hash of the subject, or of the event where nobody is known, chooses the partition."""
     partition = ingest.router.partition
-    batch.partitions = [partition(e.subject if e.subject is not None else f"{e.source}\0{e.id}") for e in batch.events]
+    whose = [f"{e.source}\0{e.id}" if e.subject is None else e.subject for e in batch.events]
+    batch.partitions = np.array([partition(each) for each in whose], dtype=np.int64)
 
 
 def pseudonymise(ingest: Ingest, batch: Batch) -> None:
@@ -183,81 +167,98 @@ def pseudonymise(ingest: Ingest, batch: Batch) -> None:
     Where a key is destroyed the window was released. The row was counted before and comes again, or it is late: where
     it stood says which, and the tally knows. It goes on with nothing in it.
     """
-    windows = {(kind, day): window_of(kind, day) for kind in ingest.plan.kinds for day in set(batch.days)}
-    for (_, day), window in windows.items():
-        key = batch.keys.get(window) or ingest.keys.window(window)
-        if key is None:
-            batch.gone.add(day)
-        else:
-            batch.keys[window] = key
-    for kind in ingest.plan.kinds:
-        batch.windows[kind] = [windows[kind, day] for day in batch.days]
-        batch.pseudonyms[kind] = [
-            _NOBODY if e.subject is None or day in batch.gone else batch.keys[w].pseudonym(e.subject)
-            for e, w, day in zip(batch.events, batch.windows[kind], batch.days, strict=True)
-        ]
-    shortest = batch.windows[ingest.plan.kinds[0]]
-    batch.tokens = [
-        _NO_TOKEN if day in batch.gone else batch.keys[w].token(e.subject, e.source, e.id)
-        for e, w, day in zip(batch.events, shortest, batch.days, strict=True)
-    ]
-    batch.known = [
-        e.subject is not None and day not in batch.gone for e, day in zip(batch.events, batch.days, strict=True)
-    ]
-    batch.events, batch.records, batch.arrivals = [], (), []
+    days, day_of_row = np.unique(batch.days, return_inverse=True)
+    calendar = {kind: [window_of(kind, day) for day in days.tolist()] for kind in ingest.plan.kinds}
+    for met in {window for windows in calendar.values() for window in windows}:
+        key = ingest.keys.window(met)
+        if key is not None:
+            batch.keys[met] = key
+    gone = [any(each not in batch.keys for each in windows) for windows in zip(*calendar.values(), strict=True)]
+    batch.gone = np.array(gone, dtype=bool)[day_of_row]
+    # A subject's number is its place in `names`; 0 is nobody.
+    names, subjects = numbered([None, *(event.subject for event in batch.events)])
+    subjects = np.where(batch.gone, 0, subjects[1:])
+    batch.known = subjects > 0
+    for kind, of_day in calendar.items():
+        windows, window = numbered(of_day)
+        parts, part = numbered([(w.start, part_of(w, day)) for w, day in zip(of_day, days.tolist(), strict=True)])
+        of = window[day_of_row]
+        pairs, pair = distinct(of * len(names) + subjects, len(windows) * len(names))
+        hashed = b"".join(
+            [
+                _NOBODY
+                if (name := names[pair % len(names)]) is None
+                else batch.keys[windows[pair // len(names)]].pseudonym(name)
+                for pair in pairs.tolist()
+            ]
+        )
+        pseudonyms = np.frombuffer(hashed, dtype=f"V{PSEUDONYM_BYTES}")[pair]
+        batch.kinds[kind] = KindColumns(windows, of, pseudonyms, parts, part[day_of_row])
+    batch.tokens = _tokens(batch, batch.kinds[ingest.plan.kinds[0]])
+    batch.events, batch.records, batch.arrivals = [], (), np.empty(0)
+
+
+def _tokens(batch: Batch, shortest: KindColumns) -> npt.NDArray[np.void]:
+    tokens = np.zeros(len(batch.events), dtype="V8")
+    for number, window in enumerate(shortest.windows):
+        rows = np.flatnonzero((shortest.of == number) & ~batch.gone)
+        if len(rows):
+            whole = len(rows) == len(batch.events)
+            events = batch.events if whole else [batch.events[row] for row in rows.tolist()]
+            hashed = batch.keys[window].tokens((event.subject, event.source, event.id) for event in events)
+            tokens[rows] = np.frombuffer(hashed, dtype="V8")
+    return tokens
 
 
 def seal(ingest: Ingest, batch: Batch) -> None:
     """Open values are sealed under each window's key, so that a value that one user alone has is never in the clear."""
-    for kind in ingest.plan.kinds:
-        sealed: dict[tuple[int, Values], Cell] = {}
-        for day, values in set(zip(batch.days, batch.values, strict=True)):
-            window = window_of(kind, day)
-            key = batch.keys.get(window)
-            cell = tuple(
-                b""
-                if key is None or value is None or day in batch.gone
-                else key.seal(name, value)
-                if is_open
-                else value.encode()
-                for name, value, is_open in zip(ingest.plan.finest, values, ingest._open, strict=True)
+    for columns in batch.kinds.values():
+        for name, (met, numbers) in zip(ingest.plan.finest, batch.values, strict=True):
+            # Number 0 is no value.
+            pairs, pair = distinct(
+                columns.of * len(met) + np.where(batch.gone, 0, numbers), len(columns.windows) * len(met)
             )
-            sealed[day, values] = (window.start, part_of(window, day), cell)
-        batch.cells[kind] = [sealed[day, values] for day, values in zip(batch.days, batch.values, strict=True)]
+            entries = []
+            for each in pairs.tolist():
+                window, value = columns.windows[each // len(met)], met[each % len(met)]
+                if value is None:
+                    sealed = b""
+                elif ingest.plan.fields[name].open:
+                    sealed = batch.keys[window].seal(name, value)
+                else:
+                    sealed = value.encode()
+                entries.append((window.start, sealed))
+            columns.values.append((entries, pair))
     batch.values, batch.keys = [], {}
 
 
-def pack(ingest: Ingest, batch: Batch) -> None:
+def pack(_: Ingest, batch: Batch) -> None:
     """Rows become one columnar record per partition that they are sent to."""
-    if not batch.offsets:
+    if not len(batch.offsets):
         return
-    last = batch.offsets[-1]
-    destinations = np.array(batch.partitions)
-    for destination in sorted(set(batch.partitions)):
-        rows = np.flatnonzero(destinations == destination).tolist()
-        columns = []
-        for kind in ingest.plan.kinds:
-            places: dict[Cell, int] = {}
-            cells = batch.cells[kind]
-            codes = [places.setdefault(cells[row], len(places)) for row in rows]
-            pseudonyms = batch.pseudonyms[kind]
-            columns.append(
-                WindowColumns(
-                    kind,
-                    b"".join([pseudonyms[r] for r in rows]),
-                    np.array(codes, dtype="<i4").tobytes(),
-                    list(places),
-                )
-            )
+    for destination in np.unique(batch.partitions).tolist():
+        rows = np.flatnonzero(batch.partitions == destination)
         batch.contributions[destination] = Contributions(
             partition=batch.partition,
-            last=last,
-            offsets=np.array([batch.offsets[r] for r in rows], dtype="<i8").tobytes(),
-            indexes=np.array([batch.indexes[r] for r in rows], dtype="<i4").tobytes(),
-            tokens=b"".join([batch.tokens[r] for r in rows]),
-            known=bytes([batch.known[r] for r in rows]),
-            windows=columns,
+            last=int(batch.offsets[-1]),
+            offsets=batch.offsets[rows].astype("<i8").tobytes(),
+            indexes=batch.indexes[rows].astype("<i4").tobytes(),
+            tokens=batch.tokens[rows].tobytes(),
+            known=batch.known[rows].tobytes(),
+            windows=[_pack_kind(kind, columns, rows) for kind, columns in batch.kinds.items()],
         )
+
+
+def _pack_kind(kind: Kind, columns: KindColumns, rows: Ints) -> WindowColumns:
+    """One kind's columns of some rows, with what they refer to and nothing else."""
+    lists: list[list[Any]] = []
+    cells = []
+    everything: list[tuple[list[Any], Ints]] = [(columns.parts, columns.part), *columns.values]
+    for entries, places in everything:
+        used, place = distinct(places[rows], len(entries))
+        lists.append([entries[each] for each in used.tolist()])
+        cells.append(place.astype("<i4").tobytes())
+    return WindowColumns(kind, columns.pseudonyms[rows].tobytes(), lists[0], lists[1:], b"".join(cells))
 
 
 Step = Callable[[Ingest, Batch], None]

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from pipeline.core.budget import Accountant
+from pipeline.core.counting import StatisticTally
 from pipeline.core.pseudonyms import WindowKey
 from pipeline.core.release import Measure, Release, ReleasedDimension, ReleasedMeasure
 from pipeline.core.statistics import Dimension, Statistic
-from pipeline.core.tallies import Closed, StatisticTally, Tally
+from pipeline.core.tallies import Closed, Tally
 from pipeline.core.windows import Window, date_of, window_named
 
 Cell = tuple[str, ...]

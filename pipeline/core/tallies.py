@@ -7,32 +7,20 @@ gives a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import date
-from hashlib import blake2b
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from pipeline.core.bounding import Pairs, bound
-from pipeline.core.contributions import Codes, Contributions, Flags, Ints, Progress, WindowColumns, Words
+from pipeline.core.contributions import Contributions, Progress, WindowColumns
+from pipeline.core.counting import StatisticTally, WindowState, count_statistic
+from pipeline.core.numbers import Flags, Ints, Numbers, Words, first_met, mix
 from pipeline.core.outcomes import Reason, Rejection
-from pipeline.core.statistics import Plan, histogram_labels
-from pipeline.core.windows import Kind, Window, day_of, window_of, windows_between
-
-Cell = tuple[bytes, ...]
+from pipeline.core.statistics import Plan
+from pipeline.core.windows import Window, day_of, window_of, windows_between
 
 FOREVER = day_of(date.max)  # the last day that a calendar knows: "everything was sent"
-
-
-class StatisticTally(msgspec.Struct, frozen=True):
-    """Exact counts of one statistic: one entry a cell in each list, and the totals. Small counts: operators only."""
-
-    cells: list[Cell]
-    users: list[int]
-    events: list[int]
-    total_users: int
-    total_events: int
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True, tag="tally"):
@@ -61,27 +49,36 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
     windows: list[str] = []
 
 
-@dataclass
-class WindowState:
-    """One open window: the finest cells met so far, and the rows as (pseudonym, cell) pairs with their number of
-    events.
-    """
+class Seen:
+    """The tokens of the events that were counted, until their window is given out. 14 to 28 bytes an event."""
 
-    codes: dict[tuple[int, Cell], int] = field(default_factory=dict)  # part of the window, cell → code
-    pairs: Pairs = field(default_factory=Pairs)
-    anonymous: dict[int, int] = field(default_factory=dict)  # cell → events without a subject
-    tokens: set[bytes] = field(default_factory=set)
-    accepted: int = 0
+    def __init__(self) -> None:
+        self._tokens = Numbers(1)
+        self._starts = np.empty(0, dtype=np.int32)  # per token: the first day of its window, or of room to spare
 
-    def code(self, part: int, cell: Cell) -> int:
-        return self.codes.setdefault((part, cell), len(self.codes))
+    @property
+    def nbytes(self) -> int:
+        return self._tokens.nbytes + self._starts.nbytes
 
-    def add(self, words: Words, codes: Ints, known: Flags) -> None:
-        """Adds rows: pseudonyms (rows × 2), codes of cells, and whether anyone is known."""
-        self.accepted += len(codes)
-        self.pairs.append(words[known], codes[known])
-        for code in codes[~known].tolist():
-            self.anonymous[code] = self.anonymous.get(code, 0) + 1
+    def add(self, tokens: Words, starts: Ints) -> Flags:
+        """Remembers tokens of windows that begin on these days; which of the rows were not seen before."""
+        known = len(self._tokens)
+        fresh = first_met(self._tokens.of((tokens ^ mix(starts.astype(np.uint64))).reshape(-1, 1)), known)
+        count = len(self._tokens)
+        if count > len(self._starts):
+            room = np.empty(max(1024, count // 4), dtype=np.int32)
+            self._starts = np.concatenate([self._starts[:known], np.empty(count - known, np.int32), room])
+        self._starts[known:count] = starts[fresh]
+        return fresh
+
+    def forget(self, starts: list[int]) -> None:
+        """The windows that begin on these days are given out."""
+        count = len(self._tokens)
+        kept = ~np.isin(self._starts[:count], starts)
+        if not kept.all():
+            tokens, self._tokens = self._tokens.keys[kept], Numbers(1)
+            self._tokens.of(tokens)
+            self._starts = self._starts[:count][kept]
 
 
 class PartitionState:
@@ -99,6 +96,7 @@ class PartitionState:
         self.next: dict[int, int] = {}
         self.progress: dict[int, Progress] = {}
         self.windows: dict[Window, WindowState] = {}
+        self.seen = Seen()
         self.closed: int | None = None
 
     def fold(self, batch: Contributions) -> list[Rejection]:
@@ -114,9 +112,13 @@ class PartitionState:
         keep[list(reasons)] = False
         reasons |= dict.fromkeys(self._duplicates(batch, keep), Reason.DUPLICATE)
         keep[list(reasons)] = False
-        known = np.frombuffer(batch.known, dtype=bool)
-        for columns in batch.windows:
-            self._add(columns, keep, known)
+        rows = np.flatnonzero(keep)
+        if len(rows):
+            known = np.frombuffer(batch.known, dtype=bool)[rows]
+            for columns in batch.windows:
+                self._add(columns, rows, known)
+        if not reasons:
+            return []
         indexes = np.frombuffer(batch.indexes, dtype="<i4")
         return [
             Rejection(reason, batch.partition, int(offsets[row]), int(indexes[row]))
@@ -136,6 +138,7 @@ class PartitionState:
         due = self._due(progress.since, progress.until, closed)
         for window in due:
             yield self._close(window)
+        self.seen.forget([window.start for window in due if window.kind == self.plan.kinds[0]])
         since, self.closed = self.closed, closed
         yield Closed(
             partition=self.partition,
@@ -164,7 +167,7 @@ class PartitionState:
         return sorted(due)
 
     def _close(self, window: Window) -> Tally:
-        state = self.windows.pop(window, None) or WindowState()
+        state = self.windows.pop(window, None) or WindowState(len(self.plan.finest))
         return Tally(
             partition=self.partition,
             partitions=self.partitions,
@@ -180,107 +183,63 @@ class PartitionState:
         """Rows whose shortest window was given out already: their source broke its word, or its clock."""
         if self.closed is None:
             return []
-        gone = np.array([window_of(columns.kind, s).end <= self.closed for s, _, _ in columns.dictionary], dtype=bool)
+        gone = np.array([window_of(columns.kind, start).end <= self.closed for start, _ in columns.windows], dtype=bool)
         if not gone.any():
             return []
-        return np.flatnonzero(gone[columns.codes()] & keep).tolist()
+        rows: list[int] = np.flatnonzero(gone[columns.places()[0]] & keep).tolist()
+        return rows
 
     def _duplicates(self, batch: Contributions, keep: Flags) -> list[int]:
         """Rows whose token the shortest window has seen; remembers those of the others."""
+        rows = np.flatnonzero(keep)
         columns = batch.windows[0]
-        codes = columns.codes()
-        states = self._states(columns, codes[keep])
-        tokens = batch.tokens
-        repeated = []
-        for row in np.flatnonzero(keep).tolist():
-            seen = states[codes[row]].tokens
-            token = tokens[8 * row : 8 * row + 8]
-            if token in seen:
-                repeated.append(row)
-            else:
-                seen.add(token)
+        starts = np.array([start for start, _ in columns.windows], dtype=np.int64)
+        tokens = np.frombuffer(batch.tokens, dtype="<u8")
+        fresh = self.seen.add(tokens[rows], starts[columns.places()[0][rows]])
+        repeated: list[int] = rows[~fresh].tolist()
         return repeated
 
-    def _add(self, columns: WindowColumns, keep: Flags, known: Flags) -> None:
-        places = columns.codes()
-        codes = np.zeros(len(columns.dictionary), dtype=np.int64)
-        starts = np.zeros(len(columns.dictionary), dtype=np.int64)
-        for place, state in self._states(columns, places[keep]).items():
-            start, part, cell = columns.dictionary[place]
-            starts[place], codes[place] = start, state.code(part, cell)
-        for start in np.unique(starts[places[keep]]).tolist():
-            rows = keep & (starts == start)[places]
-            self._state(columns.kind, start).add(columns.words()[rows], codes[places[rows]], known[rows])
+    def _add(self, columns: WindowColumns, rows: Ints, known: Flags) -> None:
+        """Adds these rows to the states of their windows. No row, no window."""
+        places = columns.places()[:, rows]
+        states: dict[int, WindowState] = {}
+        numbers = np.zeros(len(columns.windows), dtype=np.int64)  # place of a window → its state's
+        cells = np.empty((len(rows), len(places)), dtype=np.int32)
+        for place in _used(places[0], len(columns.windows)):
+            start = columns.windows[place][0]
+            if start not in states:
+                states[start] = self._state(window_of(columns.kind, start), len(columns.values))
+            numbers[place] = list(states).index(start)
+        parts = np.array([part for _, part in columns.windows], dtype=np.int32)
+        cells[:, 0] = parts[places[0]]
+        for dimension, met in enumerate(columns.values):
+            codes = np.zeros(len(met), dtype=np.int32)
+            for place in _used(places[1 + dimension], len(met)):
+                start, value = met[place]
+                codes[place] = states[start].code(dimension, value)
+            cells[:, 1 + dimension] = codes[places[1 + dimension]]
+        words = columns.words()[rows]
+        if len(states) == 1:
+            (state,) = states.values()
+            state.add(words, cells, known)
+            return
+        of = numbers[places[0]]
+        order = np.argsort(of, kind="stable")
+        words, cells, known = words[order], cells[order], known[order]
+        ends = np.searchsorted(of[order], np.arange(len(states) + 1)).tolist()
+        for state, begin, end in zip(states.values(), ends[:-1], ends[1:], strict=True):
+            state.add(words[begin:end].copy(), cells[begin:end].copy(), known[begin:end].copy())
 
-    def _states(self, columns: WindowColumns, used: Codes) -> dict[int, WindowState]:
-        """The state of the window of each entry of the dictionary that rows use; no row, no window."""
-        return {place: self._state(columns.kind, columns.dictionary[place][0]) for place in np.unique(used).tolist()}
-
-    def _state(self, kind: Kind, start: int) -> WindowState:
-        window = window_of(kind, start)
+    def _state(self, window: Window, dimensions: int) -> WindowState:
         state = self.windows.get(window)
         if state is None:
-            state = self.windows[window] = WindowState()
+            state = self.windows[window] = WindowState(dimensions)
         return state
 
 
-def count_statistic(plan: Plan, name: str, kind: Kind, state: WindowState, *, bounded: bool) -> StatisticTally:
-    """The exact counts of one statistic in one window, each subject held to its bounds."""
-    statistic = plan.statistics[name]
-    places = plan.places(statistic)
-    cells: dict[Cell, int] = {}
-    projection = np.full(len(state.codes), -1, dtype=np.int64)  # code → cell of the statistic, -1: none
-    parts = np.zeros(len(state.codes), dtype=np.int64)  # code → part of the window
-    for (part, finest), code in state.codes.items():
-        parts[code] = part
-        cell = tuple([finest[place] for place in places])
-        if all(cell) or not cell:
-            projection[code] = cells.setdefault(cell, len(cells))
-    if statistic.histogram:
-        return _histogram(state, statistic.histogram)
-    most = statistic.cells(kind) if bounded else None
-    subjects, where, events = bound(state.pairs, projection, parts, _hashes(cells), most)
-    if bounded:
-        events = np.minimum(events, statistic.bound("events", kind))
-    users_of = np.bincount(where, minlength=len(cells))
-    events_of = np.zeros(len(cells), dtype=np.int64)
-    np.add.at(events_of, where, events)
-    for code, n in state.anonymous.items():  # event-level: each is one event and nobody's
-        if projection[code] >= 0:
-            events_of[projection[code]] += n
-    shown = np.flatnonzero(users_of + events_of)
-    names = list(cells)
-    return StatisticTally(
-        cells=[names[cell] for cell in shown.tolist()],
-        users=users_of[shown].tolist(),
-        events=events_of[shown].tolist(),
-        total_users=len(np.unique(subjects)),
-        total_events=int(events_of.sum()),
-    )
-
-
-def _histogram(state: WindowState, edges: tuple[int, ...]) -> StatisticTally:
-    """Subjects by their number of events: each fills one bucket."""
-    subjects, _, _, counts = state.pairs.columns()
-    per_subject = np.zeros(int(subjects[-1]) + 1 if len(subjects) else 0, dtype=np.int64)
-    np.add.at(per_subject, subjects, counts)
-    buckets = np.bincount(np.searchsorted(edges, per_subject, side="right") - 1, minlength=len(edges))
-    labels = histogram_labels(edges)
-    return StatisticTally(
-        cells=[(label.encode(),) for label in labels],
-        users=buckets.tolist(),
-        events=[0] * len(labels),
-        total_users=len(per_subject),
-        total_events=int(counts.sum()),
-    )
-
-
-def _hashes(cells: dict[Cell, int]) -> Words:
-    """A hash of each cell by its name, so that the choice of cells does not depend on the order of arrival."""
-    return np.array(
-        [
-            int.from_bytes(blake2b(b"".join(len(v).to_bytes(2) + v for v in cell), digest_size=8).digest())
-            for cell in cells
-        ],
-        dtype=np.uint64,
-    )
+def _used(places: npt.NDArray[np.int32], size: int) -> list[int]:
+    """Which places occur, in order."""
+    used = np.zeros(size, dtype=bool)
+    used[places] = True
+    found: list[int] = np.flatnonzero(used).tolist()
+    return found

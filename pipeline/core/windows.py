@@ -9,6 +9,9 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
+
 Kind = Literal["day", "week", "month"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -107,6 +110,13 @@ class Calendar:
                 day = quarter * 900 // _SECONDS_PER_DAY
             self._days[quarter] = day
         return day
+
+    def days(self, seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """:meth:`day` of many instants."""
+        if self.zone is UTC:
+            return (seconds // _SECONDS_PER_DAY).astype(np.int64)
+        quarters, of = np.unique(seconds // 900, return_inverse=True)
+        return np.array([self.day(quarter * 900) for quarter in quarters.tolist()], dtype=np.int64)[of]
 
     def start(self, day: int) -> float:
         """The instant at which a day begins, in seconds since 1970 UTC."""

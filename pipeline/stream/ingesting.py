@@ -146,6 +146,6 @@ def _word(record: Record) -> int | None:
     if record.value:
         return None
     for name, value in record.headers:
-        if name == WORD:
+        if name == WORD and value:
             return day_of(date.fromisoformat(value.decode()))
     return None

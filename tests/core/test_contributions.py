@@ -15,8 +15,9 @@ from pipeline.core.contributions import (
 COLUMNS = WindowColumns(
     "day",
     bytes(range(32)),
-    np.array([1, 0], dtype="<i4").tobytes(),
-    [(20574, 0, (b"sealed", b"web")), (20575, 1, (b"", b"ios"))],
+    [(20574, 0), (20575, 1)],
+    [[(20574, b"sealed"), (20575, b"")], [(20574, b"web"), (20575, b"ios")]],
+    np.array([[1, 0], [1, 0], [1, 0]], dtype="<i4").tobytes(),
 )
 BATCH = Contributions(3, 17, bytes(16), bytes(8), bytes(16), b"\x01\x00", [COLUMNS])
 
@@ -36,11 +37,12 @@ def test_a_batch_has_a_row_an_event() -> None:
     assert BATCH.rows == 2
 
 
-def test_pseudonyms_are_pairs_of_words_and_cells_places_in_the_dictionary() -> None:
+def test_pseudonyms_are_pairs_of_words_and_cells_places_in_what_was_met() -> None:
     words = COLUMNS.words()
     assert words.shape == (2, 2)
     assert [row.tobytes() for row in words] == [bytes(range(16)), bytes(range(16, 32))]
-    assert COLUMNS.codes().tolist() == [1, 0]
+    assert COLUMNS.places().tolist() == [[1, 0], [1, 0], [1, 0]]
+    assert [COLUMNS.cell(row) for row in (0, 1)] == [(20575, 1, (b"", b"ios")), (20574, 0, (b"sealed", b"web"))]
 
 
 def test_nothing_in_a_batch_is_a_text() -> None:

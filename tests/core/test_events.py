@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.core.events import MAX_EVENT, MAX_RECORD, NDJSON, STRUCTURED, Decoded, Decoder, Record, json_schema
+from pipeline.core.decoding import Decoded, Decoder
+from pipeline.core.events import MAX_EVENT, MAX_RECORD, NDJSON, STRUCTURED, Record, json_schema
 from pipeline.core.outcomes import Reason
 from pipeline.testing import declarations, event, record
 

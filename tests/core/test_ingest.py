@@ -6,8 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.core import ingest as module
-from pipeline.core import pseudonyms
+from pipeline.core import generalising, pseudonyms
 from pipeline.core.contributions import Contributions
 from pipeline.core.ingest import STEPS, Batch, Ingest
 from pipeline.core.outcomes import Reason
@@ -57,8 +56,9 @@ def test_an_event_ends_in_the_outcome_of_its_case(case: Case) -> None:
 def test_an_event_is_counted_under_the_values_of_its_case(case: Case) -> None:
     ingest = build()
     (decoded,) = ingest.decoder.decode(record_of(case))
-    values = ingest.values_of(decoded.event)  # type: ignore[arg-type]
+    columns, _ = ingest.generaliser.columns([decoded.event.data])  # type: ignore[union-attr]
 
+    values = [met[numbers[0]] for met, numbers in columns]
     counted = dict(zip(DECLARED.plan.finest, values, strict=True))
     assert case["counted"].items() <= counted.items()
 
@@ -133,9 +133,9 @@ def test_rows_keep_the_day_and_lose_the_time() -> None:
     (contributions,) = build().ingest(0, [record(*events)], OPEN).contributions.values()
 
     for columns in contributions.windows:
-        assert len(columns.dictionary) == 1
-        assert columns.codes().tolist() == [0, 0, 0]
-    first_days = [date_of(columns.dictionary[0][0]).isoformat() for columns in contributions.windows]
+        assert len(columns.windows) == 1
+        assert not columns.places().any()
+    first_days = [date_of(columns.windows[0][0]).isoformat() for columns in contributions.windows]
     assert first_days == ["2026-05-01", "2026-04-27", "2026-05-01"]
 
 
@@ -143,7 +143,7 @@ def test_an_open_value_is_sealed_and_a_declared_one_is_not() -> None:
     (contributions,) = build().ingest(0, [record(EVENT)], OPEN).contributions.values()
 
     for columns in contributions.windows:
-        ((_, _, cell),) = columns.dictionary
+        _, _, cell = columns.cell(0)
         values = dict(zip(DECLARED.plan.finest, cell, strict=True))
         assert (values["platform"], values["duration_ms"]) == (b"web", b"under 1 s")
         assert len(values["feature"]) == len(values["app_version"]) == pseudonyms.SEAL_BYTES
@@ -152,7 +152,7 @@ def test_an_open_value_is_sealed_and_a_declared_one_is_not() -> None:
 def test_an_absent_field_without_a_stand_in_is_empty() -> None:
     (contributions,) = build().ingest(0, [record(event())], OPEN).contributions.values()
 
-    ((_, _, cell),) = contributions.windows[0].dictionary
+    _, _, cell = contributions.windows[0].cell(0)
     assert cell[DECLARED.plan.finest.index("duration_ms")] == b""
 
 
@@ -170,7 +170,7 @@ def test_a_row_goes_on_with_nothing_in_it_once_a_key_of_its_windows_is_destroyed
     assert contributions.tokens[:8] == bytes(8)
     for columns in contributions.windows:
         assert columns.pseudonyms[:16] == bytes(16)
-        assert set(columns.dictionary[columns.codes()[0]][2]) == {b""}
+        assert set(columns.cell(0)[2]) == {b""}
         assert columns.pseudonyms[16:] != bytes(16)
 
 
@@ -237,7 +237,7 @@ def test_the_same_records_give_the_same_contributions_again() -> None:
 def test_caches_that_overflow_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     events = [event(id=str(i), subject=f"u-{i % 7}", feature="A" if i == 5 else f"f-{i % 5}") for i in range(40)]
     roomy = build(partitions=3).ingest(0, [record(*events)], OPEN)
-    monkeypatch.setattr(module, "_CACHE", 2)
+    monkeypatch.setattr(generalising, "_CACHE", 2)
     monkeypatch.setattr(pseudonyms, "_CACHE", 2)
     tight = build(partitions=3).ingest(0, [record(*events)], OPEN)
 

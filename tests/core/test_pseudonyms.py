@@ -46,8 +46,8 @@ def test_every_use_of_a_key_has_a_person_string_of_its_own() -> None:
     def derived(person: bytes, text: bytes, size: int) -> bytes:
         return blake2b(text, key=KEY, digest_size=size, person=person).digest()
 
-    parts = b"".join(len(part).to_bytes(4, "big") + part for part in (b"u-1", b"app", b"e-1"))
-    assert WindowKey(KEY).token("u-1", "app", "e-1") == derived(b"hc-token", parts, 8)
+    parts = b"".join(len(part).to_bytes(4, "big") for part in (b"u-1", b"app", b"e-1")) + b"u-1appe-1"
+    assert WindowKey(KEY).tokens([("u-1", "app", "e-1")]) == derived(b"hc-token", parts, 8)
     assert Router(KEY, 2**64).partition("u-1") == int.from_bytes(derived(b"hc-route", b"u-1", 8), "big")
     padded = b"x".ljust(48, b"\0")
     assert WindowKey(KEY).seal("feature", "x") == AESSIV(derived(b"hc-seal", b"", 64)).encrypt(padded, [b"feature"])
@@ -64,10 +64,12 @@ def test_a_token_depends_on_every_part_and_on_where_one_ends() -> None:
         ("s", "a1", ""),
         (None, "a", "1"),
     ]
-    tokens = [key.token(*each) for each in parts]
+    tokens = [key.tokens([each]) for each in parts]
     assert len(set(tokens)) == len(parts)
     assert {len(token) for token in tokens} == {8}
-    assert key.token("s", "a", "1") == WindowKey(KEY).token("s", "a", "1") != WindowKey(OTHER).token("s", "a", "1")
+    assert key.tokens(parts) == b"".join(tokens)
+    one = [("s", "a", "1")]
+    assert key.tokens(one) == WindowKey(KEY).tokens(one) != WindowKey(OTHER).tokens(one)
 
 
 @pytest.mark.parametrize("value", ["x", "a" * 48, "4.12", "other", "ü.1"])

@@ -7,7 +7,8 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.core.events import BATCH, NDJSON, STRUCTURED, Decoder, Record
+from pipeline.core.decoding import Decoder
+from pipeline.core.events import BATCH, NDJSON, STRUCTURED, Record
 from pipeline.core.ingest import Ingest
 from pipeline.core.outcomes import Reason
 from pipeline.testing import OPEN, MemoryKeyStore, event, record, run

@@ -8,7 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline.core.events import STRUCTURED, Decoder, Record
+from pipeline.core.decoding import Decoder
+from pipeline.core.events import STRUCTURED, Record
 from pipeline.core.fields import Registry
 from pipeline.core.outcomes import Reason
 from pipeline.declarations import read_toml

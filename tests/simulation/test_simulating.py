@@ -5,7 +5,8 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from pipeline.core.events import Decoder, Record
+from pipeline.core.decoding import Decoder
+from pipeline.core.events import Record
 from pipeline.core.fields import Registry, generalise
 from pipeline.core.outcomes import Reason
 from pipeline.declarations import read_toml

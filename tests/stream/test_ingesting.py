@@ -288,4 +288,4 @@ def test_a_row_whose_key_is_destroyed_is_left_to_the_tally_with_nothing_in_it(
     assert (row.rows, row.known, row.tokens) == (1, b"\0", bytes(8))
     for columns in row.windows:
         assert columns.pseudonyms == bytes(16)
-        assert [set(cell) for *_, cell in columns.dictionary] == [{b""}]
+        assert set(columns.cell(0)[2]) == {b""}

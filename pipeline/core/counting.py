@@ -1,0 +1,173 @@
+"""What one open window holds, and the exact counts that come of it when it closes."""
+
+from hashlib import blake2b
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.bounding import Pairs, bound
+from pipeline.core.numbers import Flags, Ints, Numbers, Words
+from pipeline.core.statistics import Plan, histogram_labels
+from pipeline.core.windows import Kind
+
+Cell = tuple[bytes, ...]
+Codes = npt.NDArray[np.int32]
+
+_WAITING = 1 << 11  # rows that may wait before they are numbered: a batch may touch hundreds of windows
+
+
+class StatisticTally(msgspec.Struct, frozen=True):
+    """Exact counts of one statistic: one entry a cell in each list, and the totals. Small counts: operators only."""
+
+    cells: list[Cell]
+    users: list[int]
+    events: list[int]
+    total_users: int
+    total_events: int
+
+
+class WindowState:
+    """One open window: the finest cells met so far, and the rows as (pseudonym, cell) pairs with their number of
+    events.
+
+    A finest cell is its part of the window and one code a dimension; codes are per window, in order of arrival.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self.accepted = 0
+        self.pairs = Pairs()
+        self._values: list[dict[bytes, int]] = [{} for _ in range(dimensions)]
+        self._cells = Numbers(_words_for(1 + dimensions))
+        self._anonymous: Ints = np.zeros(0, dtype=np.int64)  # cell → events without a subject
+        self._waiting: list[tuple[Words, Codes, Flags]] = []
+        self._rows = 0
+
+    @property
+    def nbytes(self) -> int:
+        """What the columns take; the values of dimensions and what waits come to little beside them."""
+        return self.pairs.nbytes + self._cells.nbytes + self._anonymous.nbytes
+
+    def code(self, dimension: int, value: bytes) -> int:
+        """The code of a dimension's value."""
+        codes = self._values[dimension]
+        return codes.setdefault(value, len(codes))
+
+    def add(self, words: Words, cells: Codes, known: Flags) -> None:
+        """Adds rows, whose arrays it keeps: pseudonyms (rows × 2), cells (rows × (part, codes)), is anyone known."""
+        self.accepted += len(known)
+        self._waiting.append((words, cells, known))
+        self._rows += len(known)
+        if self._rows > _WAITING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Numbers the rows that wait."""
+        if not self._waiting:
+            return
+        words, cells, known = (np.concatenate(columns) for columns in zip(*self._waiting, strict=True))
+        self._waiting, self._rows = [], 0
+        codes = self._cells.of(_packed(cells))
+        if known.all():
+            self.pairs.append(words, codes)
+            return
+        self.pairs.append(words[known], codes[known])
+        anonymous = np.bincount(codes[~known], minlength=len(self._cells))
+        anonymous[: len(self._anonymous)] += self._anonymous
+        self._anonymous = anonymous
+
+    def finest(self) -> tuple[Codes, list[list[bytes]], Ints]:
+        """All finest cells by their code (cells × (part, codes)), the values behind the codes of each dimension, and
+        how many events without a subject each cell has.
+        """
+        self.settle()
+        cells = self._cells.keys.view(np.int32)[:, : 1 + len(self._values)]
+        anonymous = np.zeros(len(cells), dtype=np.int64)
+        anonymous[: len(self._anonymous)] = self._anonymous
+        return cells, [list(codes) for codes in self._values], anonymous
+
+
+def count_statistic(plan: Plan, name: str, kind: Kind, state: WindowState, *, bounded: bool) -> StatisticTally:
+    """The exact counts of one statistic in one window, each subject held to its bounds."""
+    statistic = plan.statistics[name]
+    finest, values, anonymous = state.finest()
+    if statistic.histogram:
+        return _histogram(state, statistic.histogram)
+    projection, names = _project(finest[:, 1:], values, plan.places(statistic))
+    most = statistic.cells(kind) if bounded else None
+    subjects, where, events = bound(state.pairs, projection, finest[:, 0].astype(np.int64), _hashes(names), most)
+    if bounded:
+        events = np.minimum(events, statistic.bound("events", kind))
+    users_of = np.bincount(where, minlength=len(names))
+    events_of = np.zeros(len(names), dtype=np.int64)
+    np.add.at(events_of, where, events)
+    counted = projection >= 0  # event-level: each event without a subject is one event and nobody's
+    np.add.at(events_of, projection[counted], anonymous[counted])
+    shown = np.flatnonzero(users_of + events_of)
+    return StatisticTally(
+        cells=[names[cell] for cell in shown.tolist()],
+        users=users_of[shown].tolist(),
+        events=events_of[shown].tolist(),
+        total_users=int(np.count_nonzero(np.diff(subjects, prepend=-1))),
+        total_events=int(events_of.sum()),
+    )
+
+
+def _project(finest: Codes, values: list[list[bytes]], places: tuple[int, ...]) -> tuple[Ints, list[Cell]]:
+    """Finest cell → cell of the statistic, -1 where the event lacks a value that it takes; and the cells in order."""
+    present = np.ones(len(finest), dtype=bool)
+    for place in places:
+        if b"" in values[place]:
+            present &= finest[:, place] != values[place].index(b"")
+    numbers = Numbers(_words_for(max(1, len(places))))
+    found = numbers.of(
+        _packed(finest[present][:, list(places)] if places else np.zeros((int(present.sum()), 1), np.int32))
+    )
+    chosen = numbers.keys.view(np.int32)[:, : len(places)].tolist()
+    cells = [tuple(values[place][code] for place, code in zip(places, codes, strict=True)) for codes in chosen]
+    order = sorted(range(len(cells)), key=cells.__getitem__)
+    ranks = np.empty(len(cells), dtype=np.int64)
+    ranks[order] = np.arange(len(cells))
+    projection = np.full(len(finest), -1, dtype=np.int64)
+    projection[present] = ranks[found]
+    return projection, [cells[each] for each in order]
+
+
+def _histogram(state: WindowState, edges: tuple[int, ...]) -> StatisticTally:
+    """Subjects by their number of events: each fills one bucket."""
+    subjects, _, _, counts = state.pairs.columns()
+    per_subject = np.zeros(int(subjects[-1]) + 1 if len(subjects) else 0, dtype=np.int64)
+    np.add.at(per_subject, subjects, counts)
+    buckets = np.bincount(np.searchsorted(edges, per_subject, side="right") - 1, minlength=len(edges))
+    labels = histogram_labels(edges)
+    return StatisticTally(
+        cells=[(label.encode(),) for label in labels],
+        users=buckets.tolist(),
+        events=[0] * len(labels),
+        total_users=len(per_subject),
+        total_events=int(counts.sum()),
+    )
+
+
+def _hashes(cells: list[Cell]) -> Words:
+    """A hash of each cell by its name, so that the choice of cells does not depend on the order of arrival."""
+    return np.array(
+        [
+            int.from_bytes(blake2b(b"".join(len(v).to_bytes(2) + v for v in cell), digest_size=8).digest())
+            for cell in cells
+        ],
+        dtype=np.uint64,
+    )
+
+
+def _words_for(columns: int) -> int:
+    """How many 64-bit words hold as many columns of 32 bits."""
+    return (columns + 1) // 2
+
+
+def _packed(columns: Codes) -> Words:
+    """Rows of 32-bit codes as rows of 64-bit words."""
+    rows, width = columns.shape
+    packed = np.zeros((rows, 2 * _words_for(width)), dtype=np.int32)
+    packed[:, :width] = columns
+    return packed.view(np.uint64)

@@ -1,0 +1,239 @@
+"""From records to typed events. Decoding never raises and never quotes: what cannot be read becomes a
+:class:`~pipeline.core.outcomes.Reason`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from pipeline.core.events import (
+    BATCH,
+    JSON,
+    MAX_EVENT,
+    MAX_EVENTS,
+    MAX_RECORD,
+    NDJSON,
+    STRUCTURED,
+    Headers,
+    Record,
+    Text,
+    Time,
+    UsageEvent,
+    event_type,
+)
+from pipeline.core.fields import Registry
+from pipeline.core.outcomes import Reason
+
+BINARY = "binary"  # no media type: the attributes are headers
+MAX_FORMS = 1000  # headers whose form is remembered
+
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
+
+
+class Decoded(NamedTuple):
+    """One event of a record, or the reason why it is none, with its place in the record."""
+
+    place: int
+    event: UsageEvent | Reason
+
+
+class Rows(NamedTuple):
+    """The events of some records, and where each stood: the record's number among them, the place in the record."""
+
+    events: list[UsageEvent]
+    records: list[int]
+    places: list[int]
+    rejected: list[tuple[int, int, Reason]]  # (record's number, place in it, why)
+
+    def sifted(self, found: Sequence[UsageEvent | Reason]) -> "Rows":
+        """What was found at each place: an event, or the reason why it is none."""
+        sifted = Rows([], [], [], [])
+        for each, record, place in zip(found, self.records, self.places, strict=True):
+            if isinstance(each, Reason):
+                sifted.rejected.append((record, place, each))
+            else:
+                sifted.events.append(each)
+                sifted.records.append(record)
+                sifted.places.append(place)
+        return sifted
+
+
+class Decoder:
+    """Decodes records. Events are typed, and checked against the registry, as they are parsed."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.types = frozenset(registry.types)
+        kind = event_type(registry)
+        self.data_type = kind.__annotations__["data"]
+        self.required = tuple(name for name, field in registry.fields.items() if field.required)
+        self._one: Callable[[bytes], Any] = msgspec.json.Decoder(kind).decode
+        self._forms: dict[Headers, str] = {}
+        self._raws: Callable[[bytes], Any] = msgspec.json.Decoder(list[msgspec.Raw]).decode
+        self._members: Callable[[bytes], Any] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+        self._data: Callable[[bytes], Any] = msgspec.json.Decoder(self.data_type).decode
+        self._event = kind
+
+    def decode(self, record: Record) -> list[Decoded]:
+        """Every event of a record, in order; a record that cannot be taken apart is one event with one reason."""
+        parts = self._parts(record)
+        found = [self._single(text) for text in parts] if isinstance(parts, list) else [parts]
+        return [Decoded(place, each) for place, each in enumerate(found)]
+
+    def rows(self, records: Sequence[Record]) -> Rows:
+        """:meth:`decode` of many records: their texts are taken apart first and decoded together."""
+        texts: list[bytes] = []
+        rows = Rows([], [], [], [])
+        known: dict[int, UsageEvent | Reason] = {}  # by their place in texts
+        for number, record in enumerate(records):
+            parts = self._parts(record)
+            if isinstance(parts, list):
+                texts += parts
+                rows.records.extend([number] * len(parts))
+                rows.places.extend(range(len(parts)))
+            else:
+                known[len(texts)] = parts
+                texts.append(b"")
+                rows.records.append(number)
+                rows.places.append(0)
+        try:
+            if not known and max(map(len, texts), default=0) <= MAX_EVENT:
+                return rows._replace(events=list(map(self._one, texts)))
+        except UNREADABLE:
+            pass  # something is wrong with one of them: find out which
+        return rows.sifted([known.get(place) or self._single(text) for place, text in enumerate(texts)])
+
+    def _parts(self, record: Record) -> list[bytes] | UsageEvent | Reason:
+        """The texts of a record's events; or the one event, or the reason, where they cannot be told apart so."""
+        value = record.value
+        if not value:
+            return Reason.EMPTY
+        if len(value) > MAX_RECORD:
+            return Reason.TOO_LARGE
+        form = self._forms.get(record.headers)
+        if form is None:
+            form = _form_of(record.headers)
+            if form != BINARY and len(self._forms) < MAX_FORMS:  # a binary event's headers are its own
+                self._forms[record.headers] = form
+        if form == STRUCTURED:
+            return [value]
+        if form == BINARY:
+            return self._binary(record.headers, value)
+        if form == BATCH or (not form and value.lstrip()[:1] == b"["):
+            try:
+                return _limited([bytes(part) for part in self._raws(value)])
+            except UNREADABLE:
+                return _unreadable(value)
+        if form in NDJSON or not form or form in JSON:
+            lines = [line for line in value.split(b"\n") if line.strip()]
+            if form not in NDJSON and len(lines) > 1 and _reads(value, msgspec.Raw):
+                # One event that is printed over several lines is one event all the same.
+                return [value]
+            return _limited(lines)
+        return Reason.UNSUPPORTED_FORM
+
+    def _single(self, text: bytes) -> UsageEvent | Reason:
+        if len(text) > MAX_EVENT:
+            return Reason.TOO_LARGE
+        try:
+            event: UsageEvent = self._one(text)
+            return event
+        except UNREADABLE:
+            return self._why(text)
+
+    def _why(self, text: bytes) -> Reason:
+        """The reason why a text is no event, attribute by attribute in the order of the enumeration."""
+        try:
+            text.decode()
+            members = self._members(text)
+        except UNREADABLE:
+            return _unreadable(text)
+        return self._why_members(members)
+
+    def _why_members(self, members: Mapping[str, Any]) -> Reason:
+        for name in ("specversion", "id", "source", "type", "time", "data"):
+            if name not in members or bytes(members[name]) == b"null":
+                return Reason.MISSING_ATTRIBUTE
+        for name, kind, reason in (
+            ("specversion", Literal["1.0"], Reason.INVALID_ATTRIBUTE),
+            ("id", Text, Reason.INVALID_ATTRIBUTE),
+            ("source", Text, Reason.INVALID_ATTRIBUTE),
+            ("type", Text, Reason.INVALID_ATTRIBUTE),
+            ("type", Literal[tuple(sorted(self.types))], Reason.UNKNOWN_TYPE),
+            ("subject", Text | None, Reason.INVALID_SUBJECT),
+            ("time", Time, Reason.INVALID_TIME),
+            ("data", dict[str, msgspec.Raw], Reason.INVALID_DATA),
+        ):
+            if name in members and not _reads(members[name], kind):
+                return reason
+        data = msgspec.json.decode(members["data"], type=dict[str, msgspec.Raw])
+        if any(name not in data or bytes(data[name]) == b"null" for name in self.required):
+            return Reason.MISSING_FIELD
+        return Reason.INVALID_FIELD
+
+    def _binary(self, named: Headers, value: bytes) -> UsageEvent | Reason:
+        """Binary mode: the attributes are headers, the value is ``data``."""
+        headers, form = _headers_of(named)
+        if len(value) > MAX_EVENT:
+            return Reason.TOO_LARGE
+        if form and form not in JSON and not form.endswith("+json"):
+            return Reason.UNSUPPORTED_FORM
+        try:
+            attributes = {n[3:]: c.decode() for n, c in headers.items() if n.startswith("ce_") and c is not None}
+        except UnicodeError:
+            return Reason.NOT_UTF8
+        members: dict[str, Any] = {n: msgspec.Raw(msgspec.json.encode(a)) for n, a in attributes.items()}
+        members["data"] = msgspec.Raw(value)
+        try:
+            value.decode()
+            self._members(value)
+        except UNREADABLE:
+            reason = _unreadable(value)
+            return Reason.INVALID_DATA if reason is Reason.NOT_AN_EVENT else reason
+        try:
+            event: UsageEvent = self._one(msgspec.json.encode(members))
+            return event
+        except UNREADABLE:
+            return self._why_members(members)
+
+
+def _headers_of(named: Headers) -> tuple[dict[str, bytes], str]:
+    """The headers by their names in lower case, the last of a name counts; and the media type."""
+    headers = {name.lower(): content for name, content in named if content is not None}
+    return headers, headers.get("content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+
+def _form_of(named: Headers) -> str:
+    """A media type, or :data:`BINARY`."""
+    headers, form = _headers_of(named)
+    if form == STRUCTURED:  # it may have the attributes as headers too
+        return form
+    return BINARY if "ce_specversion" in headers or "ce_type" in headers or "ce_id" in headers else form
+
+
+def _limited(texts: list[bytes]) -> list[bytes] | Reason:
+    """The texts of a record's events, if they are some and not too many."""
+    return Reason.TOO_LARGE if len(texts) > MAX_EVENTS else texts or Reason.EMPTY
+
+
+def _reads(raw: Any, kind: Any) -> bool:
+    """Whether a text is JSON of that type."""
+    try:
+        msgspec.json.decode(raw, type=kind)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _unreadable(text: bytes) -> Reason:
+    """Why a text is no JSON object."""
+    try:
+        text.decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except UnicodeError:
+        return Reason.NOT_UTF8
+    except RecursionError:
+        return Reason.TOO_DEEP
+    except msgspec.MsgspecError:
+        return Reason.NOT_JSON
+    return Reason.NOT_AN_EVENT
