@@ -212,7 +212,10 @@ class Following(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "thread"):
             return
-        ends = {tp: self.fetch_one(tp, 1).end for tp in self.thread.assigned}
+        ends = {}
+        for tp in self.thread.assigned:
+            beyond = len(self.hop.folds[tp.partition]) - self.thread.position[tp]
+            ends[tp] = self.fetch_one(tp, max(0, beyond) + 1).end
         self.queue.clear()  # and even that is dropped, with nothing after it
         for _ in range(PATIENCE):
             self.run(self.consumer.look())
@@ -227,7 +230,7 @@ class Following(RuleBasedStateMachine):
 
 
 TestFollowing = pytest.mark.usefixtures("_event_loop")(Following.TestCase)
-TestFollowing.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestFollowing.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture
