@@ -6,14 +6,17 @@ Mandayam 2022, and DP-SQLP). Every figure is derived from ρ; none is copied.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from statistics import NormalDist
+from typing import NamedTuple
 
 import msgspec
 
+from pipeline.core.ledger import Ledger, months_of
 from pipeline.core.policy import Policy
 from pipeline.core.release import Measure
 from pipeline.core.statistics import Plan
-from pipeline.core.windows import KINDS, Kind
+from pipeline.core.windows import Kind, Window
 
 # The most windows of each kind that hold a day of one calendar month: a month of 30 days that begins on a Sunday
 # has 6 ISO weeks.
@@ -35,8 +38,30 @@ class Price(msgspec.Struct, frozen=True):
     total_bound: int | None
 
 
+class Charge(NamedTuple):
+    """One measure of one statistic in all windows of a kind that touch a month.
+
+    ``moved``: how many of its cells one subject changes in one window, the total not included.
+    """
+
+    statistic: str
+    measure: Measure
+    kind: Kind
+    windows: int
+    moved: int
+    price: Price
+
+
+class Guarantee(NamedTuple):
+    """What everything released of so many months costs one subject."""
+
+    rho: float
+    epsilon: float
+    delta: float
+
+
 class OverBudget(ValueError):
-    """The policy's month costs more than its cap."""
+    """A subject's month would cost more than the policy's cap, or something is asked for that the policy has not."""
 
 
 class Accountant:
@@ -45,18 +70,59 @@ class Accountant:
     def __init__(self, policy: Policy, plan: Plan) -> None:
         self.policy = policy
         self.plan = plan
-        self.rho_month = sum(PER_MONTH[kind] * policy.budget.rho(kind) for kind in plan.kinds)
-        # Half of δ is for the conversion, half for the thresholds of all the windows that touch a month. δ = 1 has
-        # no thresholds.
+        self.rho_month = math.fsum(charge.windows * charge.price.rho for charge in self.charges())
+        # Half of δ is for the conversion, half for the thresholds of all the windows that touch a month and have any.
+        # δ = 1 has no thresholds.
         delta = policy.budget.delta
-        self.delta_window = delta / 2 / sum(PER_MONTH[k] for k in KINDS) if delta < 1 else 1.0
-        self.epsilon_month = epsilon(self.rho_month, policy.budget.delta / 2)
+        guarded = [k for k in plan.kinds if any(map(plan.open, plan.of(k).values()))]
+        self.delta_window = delta / 2 / (sum(PER_MONTH[k] for k in guarded) or 1) if delta < 1 else 1.0
+        self.epsilon_month = epsilon(self.rho_month, delta / 2)
+        self.rho_cap = largest_rho(policy.budget.max_epsilon, delta / 2)
         if self.epsilon_month > policy.budget.max_epsilon:
             raise OverBudget(
                 f"a subject's month costs epsilon {self.epsilon_month:.2f}, "
                 f"the policy allows {policy.budget.max_epsilon:g}: "
                 "lower rho in [budget], or raise max_epsilon and announce it"
             )
+
+    def charges(self) -> Iterator[Charge]:
+        """Everything that one subject's month pays for."""
+        for kind in self.plan.kinds:
+            for name, statistic in self.plan.of(kind).items():
+                for measure in statistic.measures:
+                    price = self.price(name, measure, kind)
+                    yield Charge(name, measure, kind, PER_MONTH[kind], statistic.moved(kind), price)
+
+    def guarantee(self, months: int = 1) -> Guarantee:
+        """What so many months in a row cost a subject of all of them: ρ and the thresholds' δ add up, and the
+        conversion's δ is spent once.
+        """
+        rho, delta = months * self.rho_month, self.policy.budget.delta
+        return Guarantee(rho, epsilon(rho, delta / 2), min(1.0, (months + 1) * delta / 2))
+
+    def cover(self, window: Window, names: Iterable[str], ledger: Ledger) -> None:
+        """Charges the named statistics of a window to the ledger, or raises :class:`OverBudget` and charges nothing.
+
+        What was released before counts, under whatever policy: nothing is drawn before this has said yes.
+        """
+        known = self.plan.of(window.kind)
+        wanted = list(names)
+        if missing := [name for name in wanted if name not in known]:
+            raise OverBudget(
+                f"{window.name}: {', '.join(missing)} is no statistic of a {window.kind} under this policy; nothing "
+                "was released: declare it in the file of statistics and restart"
+            )
+        rho = math.fsum(self.price(name, m, window.kind).rho for name in wanted for m in known[name].measures)
+        for month in months_of(window):
+            after = ledger.rho(month) + rho
+            if after > self.rho_cap * (1 + 1e-9):  # sums in another order differ in the last digits
+                raise OverBudget(
+                    f"{window.name} would bring what a subject of {month:%B %Y} has paid to rho {after:.4g}, the policy "
+                    f"allows {self.rho_cap:.4g} (epsilon {self.policy.budget.max_epsilon:g}); nothing was released: "
+                    "take back what was added to the policy or the statistics since the month began, "
+                    "or raise max_epsilon and announce it"
+                )
+        ledger.charge(window, rho, len(wanted))
 
     @property
     def protects(self) -> bool:
@@ -135,6 +201,21 @@ def epsilon(rho: float, delta: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if _log_delta(rho, middle) > math.log(delta) else (low, middle)
     return high
+
+
+def largest_rho(eps: float, delta: float) -> float:
+    """The inverse of :func:`epsilon`: the largest ρ for which ρ-zCDP implies (ε, δ).
+
+    >>> round(largest_rho(6.0, 5e-10), 4)
+    0.4218
+    """
+    if eps == math.inf:
+        return math.inf
+    low, high = 0.0, 5_000.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _log_delta(middle, eps) <= math.log(delta) else (low, middle)
+    return low
 
 
 def _log_delta(rho: float, eps: float) -> float:

@@ -8,9 +8,13 @@ import msgspec
 from pipeline.core.windows import Calendar, Kind
 
 
+MECHANISM = "discrete_gaussian"  # the accountant, the threshold and the bounds are worked out for it
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """ρ (zCDP) of everything released of one window, by kind; δ and the cap on ε of a subject's whole month.
 
+    ``mechanism``: where the noise comes from; there is one.
     ``bounded = false`` lifts every bound on a subject: with it nobody is protected, and counts are those of all events.
     """
 
@@ -21,8 +25,11 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_epsilon: float
     events_share: float
     bounded: bool = True
+    mechanism: str = MECHANISM
 
     def __post_init__(self) -> None:
+        if self.mechanism != MECHANISM:
+            raise ValueError(f"there is no such mechanism: write mechanism = \"{MECHANISM}\", or leave the line out")
         # Written so that nan is refused too.
         if not all(0 < rho < math.inf for rho in (self.day, self.week, self.month)):
             raise ValueError("every rho is over 0 and finite")

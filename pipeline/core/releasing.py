@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from pipeline.core.budget import Accountant
 from pipeline.core.counting import StatisticTally
+from pipeline.core.ledger import Ledger
 from pipeline.core.pseudonyms import WindowKey
 from pipeline.core.release import Measure, Release, ReleasedDimension, ReleasedMeasure
 from pipeline.core.statistics import Dimension, Statistic
@@ -82,13 +83,17 @@ def release_window(
     tallies: Iterable[Tally],
     key: WindowKey,
     noise: Noise,
+    ledger: Ledger | None = None,
 ) -> list[Release]:
     """The releases of the named statistics of one window. Draws once a value; whoever calls commits the result or
     loses it.
+
+    ``ledger``: what was spent before; the window is charged to it. Raises ``OverBudget`` before any draw.
     """
-    parts = list(tallies)
+    parts, wanted = list(tallies), list(names)
+    accountant.cover(window, wanted, Ledger() if ledger is None else ledger)
     releases = []
-    for name in names:
+    for name in wanted:
         statistic = accountant.plan.statistics[name]
         dimensions = accountant.plan.dimensions(statistic)
         merged = _merge((part.statistics[name] for part in parts if name in part.statistics), dimensions, key)

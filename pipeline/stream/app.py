@@ -17,6 +17,7 @@ from typing import Any
 import faust
 from kafka import KafkaAdminClient
 
+from pipeline.core.budget import OverBudget
 from pipeline.core.ingest import Ingest
 from pipeline.declarations import read_declarations
 from pipeline.noise import OpenDPNoise
@@ -122,7 +123,7 @@ async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> Non
 
 
 # Errors whose text is ours and says what to do; no other text is printed.
-SPEAKABLE = (HoleInLog, KeyGone, KeyStoreError, LogUnreadable)
+SPEAKABLE = (HoleInLog, KeyGone, KeyStoreError, LogUnreadable, OverBudget)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from pipeline.core.ledger import Ledger, decode_cost
 from pipeline.core.release import Release, encode_release
 from pipeline.stream.topics import RELEASES
 
@@ -32,13 +33,19 @@ class ReleaseLog:
             max_request_size=16 << 20,
         )
         self._producer.init_transactions()  # from here on whoever wrote before is fenced
-        self.keys = {key for key, _ in read_log(kafka, _PARTITION)}
+        self.keys: set[str] = set()
+        self.ledger = Ledger()
+        for key, value in read_log(kafka, _PARTITION):
+            if key not in self.keys:
+                self.keys.add(key)
+                self.ledger.add(decode_cost(value))
 
     def commit(self, releases: Iterable[Release]) -> None:
         """All of them or none. Raises ``kafka.errors.KafkaError`` when another writer has taken over."""
         self._producer.begin_transaction()
         try:
             written = {}
+            releases = list(releases)
             for release in releases:
                 key = release.key
                 if key in self.keys or key in written:
@@ -53,6 +60,8 @@ class ReleaseLog:
             self._producer.abort_transaction()
             raise
         self.keys.update(written)
+        for release in releases:
+            self.ledger.add(release)
 
     def close(self) -> None:
         self._producer.close(timeout=5)

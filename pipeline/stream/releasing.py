@@ -96,6 +96,7 @@ class Releaser:
 
     def _release(self, log: ReleaseLog, windows: list[Window]) -> None:
         releases = []
+        ledger = log.ledger.copy()  # with what is drawn here and not committed yet
         for window in windows:
             key = self.keys.window(window)
             if key is None:
@@ -103,5 +104,6 @@ class Releaser:
                     f"{window.name} has no release and no key; its statistics are lost, nothing was published"
                 )
             tallies = self.gathered.tallies[window].values()
-            releases += release_window(self.accountant, window, self._missing(log, window), tallies, key, self.noise)
+            names = self._missing(log, window)
+            releases += release_window(self.accountant, window, names, tallies, key, self.noise, ledger)
         log.commit(releases)
