@@ -26,6 +26,7 @@ from rich.progress import (
 
 from pipeline.core.budget import OverBudget
 from pipeline.demo.command import demo
+from pipeline.policy import policy
 from pipeline.settings import Settings, SettingsError
 from pipeline.show import show
 from pipeline.simulation.command import simulate
@@ -248,7 +249,7 @@ def settings(as_json: bool) -> None:
         click.echo(f"{name:28} {value:40} {text}")
 
 
-for command in (show, simulate, demo):
+for command in (show, policy, simulate, demo):
     main.add_command(command)
 
 

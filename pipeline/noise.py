@@ -31,3 +31,16 @@ class OpenDPNoise:
 def _gaussian(sigma: float) -> Any:
     space = dp.vector_domain(dp.atom_domain(T=dp.i64)), dp.l2_distance(T=dp.f64)
     return dp.m.make_gaussian(*space, scale=sigma)
+
+
+def opendp_epsilon(rho: float, delta: float) -> float:
+    """The ε that OpenDP itself gives for ρ-zCDP and δ, by its own conversion of a discrete Gaussian with that ρ.
+
+    ``pipeline.core.budget.epsilon`` is the same formula, worked out where nothing may be imported.
+    """
+    if rho > 5_000:
+        return math.inf
+    space = dp.atom_domain(T=dp.i64), dp.absolute_distance(T=dp.i64)
+    gaussian = dp.m.make_gaussian(*space, scale=1 / math.sqrt(2 * rho))
+    found: float = dp.c.make_zCDP_to_approxDP(gaussian).map(1).epsilon(delta)
+    return found

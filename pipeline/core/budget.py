@@ -117,10 +117,10 @@ class Accountant:
             after = ledger.rho(month) + rho
             if after > self.rho_cap * (1 + 1e-9):  # sums in another order differ in the last digits
                 raise OverBudget(
-                    f"{window.name} would bring what a subject of {month:%B %Y} has paid to rho {after:.4g}, the policy "
-                    f"allows {self.rho_cap:.4g} (epsilon {self.policy.budget.max_epsilon:g}); nothing was released: "
-                    "take back what was added to the policy or the statistics since the month began, "
-                    "or raise max_epsilon and announce it"
+                    f"{window.name} would bring what a subject of {month:%B %Y} has paid to rho {after:.4g}, "
+                    f"the policy allows {self.rho_cap:.4g} (epsilon {self.policy.budget.max_epsilon:g}); "
+                    "nothing was released: take back what was added to the policy or the statistics since "
+                    "the month began, or raise max_epsilon and announce it"
                 )
         ledger.charge(window, rho, len(wanted))
 

@@ -1,4 +1,4 @@
-"""The ledger: what releases have spent of each calendar month. A fold over ``usage.releases``, and over nothing else."""
+"""The ledger: what releases have spent of each calendar month. A fold over ``usage.releases`` alone."""
 
 from collections.abc import Iterable, Iterator
 from datetime import date

@@ -7,7 +7,6 @@ import msgspec
 
 from pipeline.core.windows import Calendar, Kind
 
-
 MECHANISM = "discrete_gaussian"  # the accountant, the threshold and the bounds are worked out for it
 
 
@@ -29,7 +28,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         if self.mechanism != MECHANISM:
-            raise ValueError(f"there is no such mechanism: write mechanism = \"{MECHANISM}\", or leave the line out")
+            raise ValueError(f'there is no such mechanism: write mechanism = "{MECHANISM}", or leave the line out')
         # Written so that nan is refused too.
         if not all(0 < rho < math.inf for rho in (self.day, self.week, self.month)):
             raise ValueError("every rho is over 0 and finite")

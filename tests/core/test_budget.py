@@ -6,15 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-import opendp.prelude as dp
 import pytest
 
-from pipeline.core.budget import PER_MONTH, Accountant, OverBudget, epsilon, threshold
+from pipeline.core.budget import PER_MONTH, Accountant, OverBudget, epsilon, largest_rho, threshold
 from pipeline.core.policy import Budget, Policy
 from pipeline.core.windows import KINDS, Kind, day_of, window_of, windows_between
+from pipeline.noise import opendp_epsilon
 from pipeline.testing import EXACT, declarations
-
-dp.enable_features("contrib")
 
 DECLARED = declarations()
 ACCOUNTANT = DECLARED.accountant
@@ -32,21 +30,34 @@ max_cells = 10
 
 @pytest.mark.parametrize(
     ("kind", "rho", "sigma", "tau", "bar"),
-    [("day", 0.010, 22.4, 157, 44), ("week", 0.010, 22.4, 157, 44), ("month", 0.050, 10.0, 71, 20)],
+    [
+        ("day", "0.0100", "22.4", "157.", "43.8"),
+        ("week", "0.0100", "22.4", "157.", "43.8"),
+        ("month", "0.0500", "10.0", "71.0", "19.6"),
+    ],
 )
-def test_the_table_of_the_default_policy_where_users_take_all(
-    kind: Kind, rho: float, sigma: float, tau: int, bar: int
+def test_the_table_of_the_default_policy_where_users_take_all_to_three_digits(
+    kind: Kind, rho: str, sigma: str, tau: str, bar: str
 ) -> None:
-    accountant = declarations(statistics=USERS_TAKE_ALL, day=0.010, week=0.010, month=0.050, max_epsilon=7.0).accountant
+    accountant = declarations(statistics=USERS_TAKE_ALL).accountant
     price = accountant.price("all", "users", kind)
-    found = accountant.threshold("all", kind)
+    continuous = threshold(price.sigma, accountant.delta_window, 10)
 
     assert accountant.cells("users", kind) == 10
-    assert price.rho == pytest.approx(rho)
-    assert price.sigma == pytest.approx(sigma, abs=0.05)
-    assert found is not None
-    assert found == pytest.approx(tau, rel=0.01)
-    assert 1.96 * price.sigma == pytest.approx(bar, abs=0.5)
+    assert [f"{each:#.3g}" for each in (price.rho, price.sigma, continuous, 1.959964 * price.sigma)] == [
+        rho,
+        sigma,
+        tau,
+        bar,
+    ]
+    assert accountant.threshold("all", kind) == continuous + 0.5  # what is drawn are integers
+
+
+def test_the_month_and_the_year_of_the_default_policy_to_three_digits() -> None:
+    accountant = declarations(statistics=USERS_TAKE_ALL).accountant
+    assert [f"{each:.3g}" for each in accountant.guarantee()] == ["0.42", "5.99", "1e-09"]
+    assert [f"{each:.3g}" for each in accountant.guarantee(months=12)] == ["5.04", "24.9", "6.5e-09"]
+    assert accountant.guarantee() == ACCOUNTANT.guarantee()  # however it is divided among statistics
 
 
 def test_the_shipped_declarations_cost_what_the_policy_says() -> None:
@@ -112,6 +123,27 @@ def test_half_as_much_noise_costs_four_times_as_much() -> None:
 # -- the month
 
 
+def test_the_month_is_the_sum_of_every_charge() -> None:
+    """Each value that is drawn, as often as it is drawn: nothing is free, and nothing is charged that is not drawn."""
+    rho = sum(
+        charge.windows
+        * (
+            charge.moved * charge.price.bound**2 / charge.price.sigma**2
+            + (charge.price.total_bound or 0) ** 2 / (charge.price.total_sigma or 1) ** 2
+        )
+        / 2
+        for charge in ACCOUNTANT.charges()
+    )
+    assert rho == pytest.approx(ACCOUNTANT.rho_month)
+    assert {(c.statistic, c.measure, c.kind) for c in ACCOUNTANT.charges()} == {
+        (name, measure, kind)
+        for kind in KINDS
+        for name, statistic in DECLARED.plan.of(kind).items()
+        for measure in statistic.measures
+    }
+
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_month_of_400_years_has_more_windows_than_are_paid_for(kind: Kind) -> None:
     first = window_of("month", day_of(DECLARED.policy.effective)).start
@@ -127,6 +159,12 @@ def test_a_policy_over_its_cap_is_refused_and_says_what_to_do() -> None:
     with pytest.raises(OverBudget):
         declarations(delta=1e-10)
     assert declarations(day=0.0105, max_epsilon=7.0).accountant.protects
+
+
+@pytest.mark.parametrize("mechanism", ["laplace", "", "Discrete_Gaussian"])
+def test_a_mechanism_that_there_is_not_is_refused_and_says_what_to_write(mechanism: str) -> None:
+    with pytest.raises(ValueError, match='write mechanism = "discrete_gaussian"'):
+        declarations(mechanism=mechanism)
 
 
 @pytest.mark.parametrize(
@@ -197,17 +235,18 @@ def test_an_unsound_policy_is_refused(changes: dict[str, Any]) -> None:
 # -- conversion
 
 
-@lru_cache(maxsize=1)
-def opendps_curve(rho: float) -> Any:
-    space = dp.atom_domain(T=dp.i64), dp.absolute_distance(T=dp.i64)
-    gaussian = dp.m.make_gaussian(*space, scale=1 / math.sqrt(2 * rho))
-    return dp.c.make_zCDP_to_approxDP(gaussian).map(1)
-
-
 @pytest.mark.parametrize("rho", [0.001, 0.01, 0.1, 0.42, 1.0, 3.0, 10.0])
 @pytest.mark.parametrize("delta", [1e-12, 5e-10, 1e-6, 1e-3])
 def test_the_conversion_is_opendps(rho: float, delta: float) -> None:
-    assert epsilon(rho, delta) == pytest.approx(opendps_curve(rho).epsilon(delta), rel=1e-3, abs=1e-3)
+    assert epsilon(rho, delta) == pytest.approx(opendp_epsilon(rho, delta), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("eps", [0.1, 1.0, 6.0, 25.0])
+@pytest.mark.parametrize("delta", [1e-12, 5e-10, 1e-3])
+def test_the_largest_rho_costs_epsilon_and_no_more(eps: float, delta: float) -> None:
+    assert epsilon(largest_rho(eps, delta), delta) == pytest.approx(eps)
+    assert epsilon(largest_rho(eps, delta), delta) <= eps * (1 + 1e-12)
+    assert largest_rho(math.inf, delta) == math.inf
 
 
 def test_epsilon_grows_with_rho_and_shrinks_with_delta() -> None:
@@ -228,6 +267,17 @@ def test_an_epsilon_beyond_all_sense_is_infinite() -> None:
 def test_only_statistics_with_an_open_dimension_have_a_threshold() -> None:
     having = {name for name in DECLARED.plan.statistics if ACCOUNTANT.threshold(name, "day") is not None}
     assert having == {"active_users_by_app_version", "feature_use", "duration_by_feature"}
+
+
+def test_delta_is_divided_among_the_windows_that_have_thresholds() -> None:
+    """Windows in which every cell is declared need none of it."""
+    delta = DECLARED.policy.budget.delta
+    only_months = USERS_TAKE_ALL + 'windows = ["month"]\n'
+    assert declarations(statistics=only_months).accountant.delta_window == pytest.approx(delta / 2)
+    by_plan = USERS_TAKE_ALL.replace("[statistics.all]", "[statistics.plans]").replace('"feature"', '"plan"')
+    mixed = only_months + by_plan[by_plan.index("[") :]
+    assert declarations(statistics=mixed).accountant.delta_window == pytest.approx(delta / 2)
+    assert declarations(statistics=by_plan).accountant.threshold("plans", "day") is None
 
 
 def test_half_of_delta_is_spent_on_the_thresholds_of_all_windows_of_a_month() -> None:
