@@ -26,6 +26,7 @@ from rich.progress import (
 
 from pipeline.core.budget import OverBudget
 from pipeline.demo.command import demo
+from pipeline.plan.command import plan
 from pipeline.policy import policy
 from pipeline.settings import Settings, SettingsError
 from pipeline.show import show
@@ -249,7 +250,7 @@ def settings(as_json: bool) -> None:
         click.echo(f"{name:28} {value:40} {text}")
 
 
-for command in (show, policy, simulate, demo):
+for command in (show, policy, plan, simulate, demo):
     main.add_command(command)
 
 

@@ -143,7 +143,6 @@ def test_the_month_is_the_sum_of_every_charge() -> None:
     }
 
 
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_month_of_400_years_has_more_windows_than_are_paid_for(kind: Kind) -> None:
     first = window_of("month", day_of(DECLARED.policy.effective)).start
