@@ -107,6 +107,7 @@ def _numbers(text: str) -> list[float]:
     except ValueError:
         numbers = []
     wanted = 1 if text.startswith("mean:") else 3
-    if len(numbers) < wanted or not all(0 <= each < np.inf for each in numbers) or numbers[0] < 1:
+    least = 0 if wanted == 1 else 1
+    if len(numbers) < wanted or not all(0 <= each < np.inf for each in numbers) or numbers[0] < least:
         raise PopulationError("write a number, or zipf:N,q,s such as zipf:500,5,1.2 (ranks 1 to N as (rank + q)^-s)")
     return numbers

@@ -1,7 +1,7 @@
 """Months of invented users through the product's own tally and release, under the shipped declarations."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -37,12 +37,14 @@ class Simulated:
         return [abs(value - self.true[name]) / self.true[name] for name, value in pairs]
 
 
-def simulate(declared: Declarations, population: Population, months: int, seed: int) -> Iterator[Simulated]:
-    """So many months of ``feature_use``: days, the weeks that lie within, the month."""
+def simulate(
+    declared: Declarations, population: Population, months: int, seed: int, names: Iterable[str] = ("feature_use",)
+) -> Iterator[Simulated]:
+    """So many months: days, the weeks that lie within, the month; the releases of these statistics."""
     random = np.random.default_rng(seed)
-    names = [f"f{n}" for n in range(len(population.cells))]
+    features = [f"f{n}" for n in range(len(population.cells))]
     # One value for every other dimension: what a cell is made of is its feature.
-    cells = [tuple(OTHERS.get(field, name) for field in declared.plan.finest) for name in names]
+    cells = [tuple(OTHERS.get(field, name) for field in declared.plan.finest) for name in features]
     for month in range(months):
         keys = MemoryKeyStore(secrets.token_hex(32))
         events = draw(population.events, round(population.users), random)
@@ -57,9 +59,10 @@ def simulate(declared: Declarations, population: Population, months: int, seed: 
             if window.end > FIRST + DAYS:
                 continue  # the last week is cut off
             key = keys.window(window)
-            [found] = release_window(declared.accountant, window, ["feature_use"], [tally], key, OpenDPNoise(), ledger)
             inside = (days >= window.start) & (days < window.end)
-            yield Simulated(window.kind, found, _distinct(subjects[inside], where[inside], names))
+            true = _distinct(subjects[inside], where[inside], features)
+            found = release_window(declared.accountant, window, names, [tally], key, OpenDPNoise(), ledger)
+            yield from (Simulated(window.kind, each, true) for each in found)
 
 
 OTHERS = {"platform": "web", "app_version": "1.0", "duration_ms": "1-10 s", "country": "NL", "plan": "free"}
