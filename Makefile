@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench schemas lock clean
+.PHONY: help demo test lint format audit audit-full bench schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,12 @@ lint: .venv/.dev ## formatting, lint, types, import contracts
 format: .venv/.dev ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+audit: .venv/.run ## try to break the promise, in minutes; leaves var/audit.json
+	@$(BIN)/headcount audit
+
+audit-full: .venv/.run ## the same at full size, in half an hour
+	@$(BIN)/headcount audit --full
 
 bench: .venv/.dev ## measure; prints ratios to a ceiling measured in the same run
 	@$(BIN)/python -m tests.bench

@@ -24,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from pipeline.audit.command import audit
 from pipeline.core.budget import OverBudget
 from pipeline.demo.command import demo
 from pipeline.plan.command import plan
@@ -250,7 +251,7 @@ def settings(as_json: bool) -> None:
         click.echo(f"{name:28} {value:40} {text}")
 
 
-for command in (show, policy, plan, simulate, demo):
+for command in (show, policy, plan, simulate, demo, audit):
     main.add_command(command)
 
 
