@@ -13,4 +13,5 @@
     warehouse               from releases to DuckDB, and to people
     stream                  Kafka and Faust around the core: topics, batches, keys, the three hops
     stack, replay           the whole pipeline on one machine, over files
+    audit                   attacks on all of it
 """

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from statistics import NormalDist
 
-DOUBT = 1e-5
-"""The probability with which a verdict may be wrong by chance alone; an attack with several figures divides it."""
+DOUBT = 4e-6
+"""The probability with which a verdict may be wrong by chance alone. A run draws some twenty of them."""
 
 _NORMAL = NormalDist()
 

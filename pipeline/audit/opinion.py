@@ -158,7 +158,7 @@ Guesses = tuple[int, int, int, int]  # right inside, right outside, right withou
 
 
 def singling_out(known: Known, inside: list[Person], outside: list[Person], random: np.random.Generator) -> Guesses:
-    """Predicates that exactly one person fulfils: cells of one user, if there are any, and conjunctions of rare cells."""
+    """Predicates that exactly one person fulfils: cells of one user, if any is shown, and conjunctions of rare ones."""
     n = len(inside)
     guesses: set[Predicate] = {known.predicate(cell) for cell in known.single()}
     naive: set[Predicate] = set()
@@ -238,7 +238,7 @@ def risk_of(right: int, control: int, n: int) -> tuple[float, float]:
     """(a − c)/(1 − c) and the half width of its 95 % interval, as Anonymeter propagates Wilson's.
 
     >>> tuple(round(x, 3) for x in risk_of(600, 200, 1000))
-    (0.499, 0.04)
+    (0.499, 0.039)
     """
     (a, da), (c, dc) = wilson(right, n), wilson(control, n)
     return (a - c) / (1 - c), ((da / (1 - c)) ** 2 + ((a - 1) / (1 - c) ** 2 * dc) ** 2) ** 0.5

@@ -137,7 +137,7 @@ def visible(directory: Path, *, numbers: bool) -> dict[str, Any]:
         tables = connection.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
         for schema, table in tables:
             columns = connection.execute(
-                "SELECT column_name FROM duckdb_columns() WHERE (schema_name, table_name) = (?, ?) ORDER BY column_index",
+                "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? ORDER BY ALL",
                 [schema, table],
             ).fetchall()
             plain = [f'"{c}"' for (c,) in columns if numbers or c not in NOISY]

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audit.neighbours import try_world
 from pipeline.core.release import Release
 from pipeline.core.windows import KINDS, Kind, day_of
 from pipeline.testing import MemoryKeyStore, NoNoise, Result, declarations, event, record, run
@@ -179,3 +180,14 @@ def test_what_a_subject_did_in_one_month_costs_no_more_than_the_month() -> None:
         paid = one_statistic(kind).accountant.rho_month
         dearest = max(cost_of_a_month(kind, month, rest, f"{seed}", since, until) for seed in range(16))
         assert dearest <= paid * 1.000001, kind
+
+
+# -- subjects who try to be seen, all rearranged, workers that start anew; `headcount audit` does it 100,000 times
+
+
+@examples(15)
+@given(st.integers(0, 2**32), st.integers(0, 15))
+def test_neighbours_that_are_rearranged_stay_within_the_bounds(seed: int, number: int) -> None:
+    moved = try_world(seed, number)
+    assert moved.pairs > 0
+    assert (moved.over, moved.flow, moved.replays) == (0, 0, 0)
