@@ -238,7 +238,7 @@ def risk_of(right: int, control: int, n: int) -> tuple[float, float]:
     """(a − c)/(1 − c) and the half width of its 95 % interval, as Anonymeter propagates Wilson's.
 
     >>> tuple(round(x, 3) for x in risk_of(600, 200, 1000))
-    (0.499, 0.039)
+    (0.499, 0.041)
     """
     (a, da), (c, dc) = wilson(right, n), wilson(control, n)
     return (a - c) / (1 - c), ((da / (1 - c)) ** 2 + ((a - 1) / (1 - c) ** 2 * dc) ** 2) ** 0.5
