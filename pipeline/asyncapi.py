@@ -17,8 +17,9 @@ from pipeline.core.release import Release
 from pipeline.core.tallies import Closed, Tally
 from pipeline.settings import Settings
 from pipeline.stream.ingesting import WORD
+from pipeline.stream.keylog import KeyDestroyed, KeyDrawn
 from pipeline.stream.rejections import Rejections
-from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, REJECTIONS, RELEASES, TALLIES, TOPICS, Topic
+from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, KEYS, REJECTIONS, RELEASES, TALLIES, TOPICS, Topic
 
 INTERFACE = "1.0.0"  # the version of what the topics carry, not of the software
 MSGPACK = "application/vnd.msgpack"
@@ -55,6 +56,12 @@ OPERATIONS = (
     Operation("readReleases", "release", "receive", RELEASES, ("release",), "See what must not be drawn again."),
     Operation("commitReleases", "release", "send", RELEASES, ("release",), "Publish, in fenced transactions."),
     Operation("foldReleases", "project", "receive", RELEASES, ("release",), "Put the releases into DuckDB."),
+    Operation("drawKeys", "ingest", "send", KEYS, ("key", "keyTakenBack"), "Draw a window's key."),
+    Operation("readKeys", "ingest", "receive", KEYS, ("key", "keyTakenBack"), "Use the key that was first."),
+    Operation("openCells", "release", "receive", KEYS, ("key", "keyTakenBack"), "Open what is released."),
+    Operation("destroyKeys", "release", "send", KEYS, ("key", "keyTakenBack"), "End a window that is released."),
+    Operation("listKeys", "keeper", "receive", KEYS, ("key", "keyTakenBack"), "See which windows have a key."),
+    Operation("rotateKeys", "keeper", "send", KEYS, ("key", "keyTakenBack"), "Wrap live keys anew."),
     Operation("readRejections", "operator", "receive", REJECTIONS, ("rejections",), "Find what senders do wrong."),
 )
 # fmt: on
@@ -182,6 +189,18 @@ def messages(payloads: Mapping[str, Document]) -> Document:
             "application/json",
             key={"type": "string", "description": "Statistic, window, number: feature_use/day-2026-05-01/1."},
         ),
+        "key": _message(
+            "A key that was drawn, wrapped; or that a window's key is destroyed",
+            payloads["key"],
+            "application/json",
+            key={"type": "string", "description": "A window's name; of a draw, with a random part: day-2026-05-01/3f…"},
+        ),
+        "keyTakenBack": _message(
+            "A draw is taken back",
+            {"type": "null"},
+            "",
+            "Without a value, under the draw's key: Kafka deletes what was written there.",
+        ),
         "rejections": _message("Why and where events were refused", payloads["rejections"], "application/json"),
     }
 
@@ -221,6 +240,7 @@ def _payloads(registry: Registry) -> tuple[dict[str, Document], Document]:
         "contribution": Contribution,
         "tally": Tally | Closed,
         "release": Release,
+        "key": KeyDrawn | KeyDestroyed,
         "rejections": Rejections,
     }
     schemas, components = msgspec.json.schema_components(types.values(), ref_template="#/components/schemas/{name}")

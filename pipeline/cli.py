@@ -27,6 +27,7 @@ from rich.progress import (
 from pipeline.audit.command import audit
 from pipeline.core.budget import OverBudget
 from pipeline.demo.command import demo
+from pipeline.keys import keys
 from pipeline.plan.command import plan
 from pipeline.policy import policy
 from pipeline.settings import Settings, SettingsError
@@ -62,7 +63,7 @@ def explained() -> Iterator[None]:
 
     from pipeline.stack import StackError
     from pipeline.stream.broker import BrokerError
-    from pipeline.stream.keystore import KeyStoreError
+    from pipeline.stream.keywrapping import KeyStoreError
     from pipeline.warehouse.errors import WarehouseError
 
     ours = (SettingsError, OverBudget, StackError, BrokerError, KeyStoreError, WarehouseError)
@@ -251,7 +252,7 @@ def settings(as_json: bool) -> None:
         click.echo(f"{name:28} {value:40} {text}")
 
 
-for command in (show, policy, plan, simulate, demo, audit):
+for command in (show, policy, plan, keys, simulate, demo, audit):
     main.add_command(command)
 
 

@@ -44,7 +44,9 @@ class Settings:
     fields: Path = setting("HEADCOUNT_FIELDS", SCHEMAS / "fields.toml", "the field registry")
     statistics: Path = setting("HEADCOUNT_STATISTICS", SCHEMAS / "statistics.toml", "the statistics")
     policy: Path = setting("HEADCOUNT_POLICY", SCHEMAS / "policy.toml", "the policy")
-    keys: Path = setting("HEADCOUNT_KEYS", Path("var/keys"), "the directory of wrapped keys, shared by all workers")
+    keys: str = setting(
+        "HEADCOUNT_KEYS", "var/keys", "the directory of wrapped keys, shared by all workers; or kafka: for a topic"
+    )
     kek: str = setting("HEADCOUNT_KEK", "", "the key-encryption key: 32 bytes in base64")
     kek_file: str = setting("HEADCOUNT_KEK_FILE", "", "or a file that holds it, readable by its owner alone")
     data: Path = setting("HEADCOUNT_DATA", Path("var/statistics"), "the directory of statistics.duckdb")

@@ -103,10 +103,10 @@ def running_stack(
             kafka=kafka,
             environment={
                 **inherited,
+                "HEADCOUNT_KEYS": str(Path(keys, "keys")),
                 **(environment or {}),
                 "KAFKA_BOOTSTRAP_SERVERS": address,
                 "HEADCOUNT_CLOCK": clock,
-                "HEADCOUNT_KEYS": str(Path(keys, "keys")),
                 "HEADCOUNT_KEK": base64.b64encode(secrets.token_bytes(32)).decode(),
                 "HEADCOUNT_SESSION_TIMEOUT": "4",  # the embedded broker waits half of it before anyone joins
             },

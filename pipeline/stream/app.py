@@ -25,7 +25,8 @@ from pipeline.settings import Settings, SettingsError
 from pipeline.stream.broker import is_embedded
 from pipeline.stream.framework import new_app
 from pipeline.stream.ingesting import Idle, IngestHop
-from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
+from pipeline.stream.keys import open_keys
+from pipeline.stream.keywrapping import KeyStoreError
 from pipeline.stream.releaselog import LogUnreadable
 from pipeline.stream.releasing import KeyGone, ReleaseHop
 from pipeline.stream.tallying import TallyHop
@@ -42,7 +43,7 @@ def build_app(settings: Settings) -> faust.App:
     """The app under these settings. Raises where it must not start: no policy, no key, no budget, no topics."""
     logging.disable(logging.DEBUG)  # Faust, aiokafka and kafka-python quote keys and values there
     declarations = read_declarations(settings, datetime.now(UTC).date())
-    keys = FileKeyStore(settings.keys, read_kek(settings))
+    keys = open_keys(settings)
     sizes = topic_sizes(settings)
     app = new_app(settings)
 
@@ -87,7 +88,7 @@ def build_app(settings: Settings) -> faust.App:
         for tp in consumer.assignment():
             if tp.topic == EVENTS and (asked := consumer.caught_up(tp)) is not None:
                 await _or_die(ingest_hop.idle, Idle(tp.topic, tp.partition, asked))
-        keys.forget_destroyed()
+        await asyncio.to_thread(keys.forget_destroyed)
 
     if not declarations.accountant.protects:
         log.warning(

@@ -5,65 +5,34 @@ overwrites and removes the file and leaves a mark, so that it is never drawn aga
 from the environment or from a file, and is never in the directory.
 """
 
-import base64
 import os
 import secrets
 import stat
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-
-from pipeline.core.pseudonyms import KEY_BYTES, WindowKey
+from pipeline.core.pseudonyms import WindowKey
 from pipeline.core.windows import Window
-from pipeline.settings import Settings
-
-_NONCE = 12
-
-
-class KeyStoreError(RuntimeError):
-    """The keys cannot be used; the message says what to do. Nothing is counted without them."""
-
-
-def read_kek(settings: Settings) -> bytes:
-    """The key-encryption key. Raises :class:`KeyStoreError` when there is none, or when others could read its file."""
-    text = settings.kek
-    if settings.kek_file:
-        path = Path(settings.kek_file)
-        try:
-            mode = path.stat().st_mode
-            text = path.read_bytes().decode("ascii", "replace")
-        except OSError as error:
-            raise KeyStoreError(f"HEADCOUNT_KEK_FILE cannot be read ({type(error).__name__})") from None
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise KeyStoreError("HEADCOUNT_KEK_FILE can be read by others: chmod 600 it, and replace the key")
-    if not text:
-        raise KeyStoreError(
-            "no key-encryption key: set HEADCOUNT_KEK_FILE (or HEADCOUNT_KEK); `headcount kek` prints a new one"
-        )
-    try:
-        kek = base64.b64decode(text.strip(), validate=True)
-    except ValueError:
-        kek = b""
-    if len(kek) != KEY_BYTES:
-        raise KeyStoreError("the key-encryption key is not 32 bytes in base64; `headcount kek` prints a new one")
-    return kek
+from pipeline.stream.keys import ROUTE, KeyState
+from pipeline.stream.keywrapping import KeyStoreError, Wrapping, new_key
 
 
 class FileKeyStore:
     """A directory of wrapped keys, readable by its owner alone. Threads may share the store."""
 
-    def __init__(self, directory: Path, kek: bytes) -> None:
+    def __init__(self, directory: Path, *keks: bytes) -> None:
         self._directory = directory
-        self._wrap = AESGCMSIV(kek)
+        self._wrapping = Wrapping(*keks)
         self._known: dict[Window, WindowKey] = {}
         self._lock = threading.Lock()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if directory.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyStoreError(f"the directory of keys can be read by others: chmod 700 {directory}")
-        self._route = self._load_or_draw("route")
+        for mark in directory.glob("*.destroyed"):
+            self._erase(mark.stem)  # a process may have died between the mark and the bytes
+        self._route = self._load_or_draw(ROUTE)
 
     def window(self, window: Window) -> WindowKey | None:
         """The window's key; ``None`` once it was destroyed, by whichever worker."""
@@ -108,46 +77,91 @@ class FileKeyStore:
 
     def born(self) -> float:
         """When the store was made, in seconds since 1970: no window that had closed by then is released."""
-        return self._path("route").stat().st_mtime
+        return self._path(ROUTE).stat().st_mtime
+
+    def states(self) -> list[KeyState]:
+        """Every key and every mark; a file's time says when."""
+        found = [
+            KeyState(mark.stem, "destroyed", destroyed=_time_of(mark), erased=not any(self._files(mark.stem)))
+            for mark in self._directory.glob("*.destroyed")
+        ]
+        for path in self._directory.glob("[!.]*.key"):
+            if not self._mark(path.stem).exists():
+                with suppress(FileNotFoundError):  # destroyed since
+                    current = self._wrapping.current(path.read_bytes(), path.stem)
+                    found.append(KeyState(path.stem, "live", drawn=_time_of(path), current=current))
+        return sorted(found, key=lambda key: key.id)
+
+    def rotate(self) -> int:
+        """Wraps every key anew that the first key-encryption key has not wrapped; gives how many."""
+        done = 0
+        with self._lock:
+            for path in sorted(self._directory.glob("[!.]*.key")):
+                try:
+                    done += self._wrap_anew(path)
+                except (KeyStoreError, FileNotFoundError):
+                    if not self._mark(path.stem).exists():
+                        raise
+                if self._mark(path.stem).exists():  # destroyed meanwhile
+                    self._erase(path.stem)
+        return done
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _wrap_anew(self, path: Path) -> bool:
+        """The new file takes the old one's place at once, and its time; then the old one's bytes are overwritten."""
+        with path.open("r+b") as old:
+            wrapped = old.read()
+            if self._wrapping.current(wrapped, path.stem):
+                return False
+            made = os.fstat(old.fileno()).st_mtime_ns
+            draft = self._draft(path.stem, self._wrapping.wrap(self._unwrap(path.stem), path.stem))
+            os.utime(draft, ns=(made, made))
+            draft.replace(path)
+            self._sync()
+            _overwrite(old.fileno())
+        return True
 
     def _load_or_draw(self, name: str) -> bytes:
-        path = self._path(name)
         with suppress(FileNotFoundError):
-            return self._unwrap(name, path.read_bytes())
-        nonce = secrets.token_bytes(_NONCE)
-        wrapped = nonce + self._wrap.encrypt(nonce, secrets.token_bytes(KEY_BYTES), name.encode())
-        draft = path.with_name(f".{name}.{secrets.token_hex(8)}")
+            return self._unwrap(name)
+        draft = self._draft(name, self._wrapping.wrap(new_key(), name))
+        try:
+            with suppress(FileExistsError):  # somebody else was first: theirs counts
+                os.link(draft, self._path(name))
+        finally:
+            draft.unlink(missing_ok=True)
+        self._sync()
+        return self._unwrap(name)
+
+    def _unwrap(self, name: str) -> bytes:
+        wrapped = self._path(name).read_bytes()
+        try:
+            return self._wrapping.unwrap(wrapped, name)
+        except KeyStoreError:
+            again = self._path(name).read_bytes()
+            if again == wrapped:
+                raise
+            return self._wrapping.unwrap(again, name)  # it was wrapped anew while it was read
+
+    def _draft(self, name: str, wrapped: bytes) -> Path:
+        draft = self._directory / f".{name}.{secrets.token_hex(8)}"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.write(descriptor, wrapped)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        try:
-            with suppress(FileExistsError):  # somebody else was first: theirs counts
-                os.link(draft, path)
-        finally:
-            draft.unlink()
-        self._sync()
-        return self._unwrap(name, path.read_bytes())
-
-    def _unwrap(self, name: str, wrapped: bytes) -> bytes:
-        try:
-            return self._wrap.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], name.encode())
-        except (InvalidTag, ValueError):
-            raise KeyStoreError(
-                "a key cannot be unwrapped: the key-encryption key is not the one that it was wrapped under"
-            ) from None
+        return draft
 
     def _erase(self, name: str) -> None:
-        path = self._path(name)
-        with suppress(FileNotFoundError):
-            with path.open("r+b") as file:
-                file.write(bytes(path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
-            path.unlink()
-            self._sync()
+        for path in self._files(name):
+            with suppress(FileNotFoundError):
+                with path.open("r+b") as file:
+                    _overwrite(file.fileno())
+                path.unlink()
+                self._sync()
 
     def _sync(self) -> None:
         descriptor = os.open(self._directory, os.O_RDONLY)
@@ -159,5 +173,18 @@ class FileKeyStore:
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.key"
 
+    def _files(self, name: str) -> list[Path]:
+        """The key's file, and what a process that died has left of it."""
+        return [*self._directory.glob(f"{name}.key"), *self._directory.glob(f".{name}.*")]
+
     def _mark(self, name: str) -> Path:
         return self._directory / f"{name}.destroyed"
+
+
+def _overwrite(descriptor: int) -> None:
+    os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
+    os.fsync(descriptor)
+
+
+def _time_of(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)

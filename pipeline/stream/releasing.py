@@ -5,6 +5,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
+
 from pipeline.core.budget import Accountant
 from pipeline.core.pseudonyms import KeyStore
 from pipeline.core.release import release_key
@@ -18,7 +20,13 @@ WINDOWS_PER_COMMIT = 64
 
 
 class KeyGone(RuntimeError):
-    """A window was not released, and its key is destroyed: its cells cannot be opened any more."""
+    """A window was not released, and its key is destroyed or lost: its cells cannot be opened any more."""
+
+    def __init__(self, window: Window, what: str) -> None:
+        super().__init__(
+            f"{window.name} has no release, and {what}: its statistics cannot be made, and nothing was published. If "
+            "HEADCOUNT_KEYS is right, the key is lost: docs/operators.md says under Keys what to do then"
+        )
 
 
 class ReleaseHop:
@@ -100,10 +108,10 @@ class Releaser:
         for window in windows:
             key = self.keys.window(window)
             if key is None:
-                raise KeyGone(
-                    f"{window.name} has no release and no key; its statistics are lost, nothing was published"
-                )
-            tallies = self.gathered.tallies[window].values()
-            names = self._missing(log, window)
-            releases += release_window(self.accountant, window, names, tallies, key, self.noise, ledger)
+                raise KeyGone(window, "its key is destroyed")
+            tallies, names = self.gathered.tallies[window].values(), self._missing(log, window)
+            try:
+                releases += release_window(self.accountant, window, names, tallies, key, self.noise, ledger)
+            except InvalidTag:
+                raise KeyGone(window, "its key is not the one that its cells were sealed under") from None
         log.commit(releases)

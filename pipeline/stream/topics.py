@@ -17,6 +17,9 @@ CONTRIBUTIONS: Final = "usage.contributions"
 TALLIES: Final = "usage.tallies"
 RELEASES: Final = "usage.releases"
 REJECTIONS: Final = "usage.rejections"
+KEYS: Final = "usage.keys"
+
+SEGMENT_OF_KEYS: Final = 600  # seconds
 
 # Kafka deletes whole segments and rolls one a week by default: on a quiet topic an identifier would outlive its time.
 _ROLLED: Final = {"cleanup.policy": "delete", "segment.ms": str(HOUR_MS)}
@@ -70,6 +73,22 @@ TOPICS: Final = (
         1,
         "why and where an event was not counted, never what it said",
         {"retention.ms": str(7 * DAY_MS), **_ROLLED},
+    ),
+    Topic(
+        KEYS,
+        1,
+        "windows' keys, wrapped, where HEADCOUNT_KEYS is kafka:",
+        # How long the bytes of a destroyed key are on a broker's disk: docs/decisions/0006-keys-in-a-topic.md.
+        {
+            "cleanup.policy": "compact",
+            "retention.ms": "-1",
+            "segment.ms": str(SEGMENT_OF_KEYS * 1000),
+            "min.cleanable.dirty.ratio": "0.001",
+            "max.compaction.lag.ms": str(HOUR_MS),
+            "delete.retention.ms": str(DAY_MS),
+            # By the broker's clock, so that no worker's clock decides when a segment is rolled.
+            "message.timestamp.type": "LogAppendTime",
+        },
     ),
 )
 

@@ -15,7 +15,7 @@ from pipeline.core.outcomes import Reason
 from pipeline.settings import SCHEMAS, Settings
 from pipeline.stream.app import EXIT_SOFTWARE
 from pipeline.stream.releaselog import TRANSACTIONAL_ID
-from pipeline.stream.topics import DAY_MS, HOUR_MS, TOPICS
+from pipeline.stream.topics import DAY_MS, HOUR_MS, KEYS, TOPICS, Topic
 from tests.deployment.files import ROOT
 
 TEXT = (ROOT / "docs" / "operators.md").read_text()
@@ -24,6 +24,7 @@ ROLES = {
     "worker": ("ingest", "tally", "release"),
     "projector": ("project",),
     "operator": ("operator",),
+    "keeper": ("keeper",),
 }
 
 
@@ -55,13 +56,14 @@ def test_the_reasons_are_all_there_in_their_order() -> None:
 
 
 def test_the_topics_are_those_that_are_made() -> None:
-    def kept(milliseconds: int) -> str:
+    def kept(topic: Topic) -> str:
+        milliseconds = int(topic.config["retention.ms"])
+        if topic.name == KEYS:
+            return "until destroyed"
         hours = milliseconds // HOUR_MS
         return "for ever" if milliseconds < 0 else f"{hours} hours" if hours < 72 else f"{milliseconds // DAY_MS} days"
 
-    expected = [
-        [t.name, str(t.partitions), kept(int(t.config["retention.ms"])), t.config["cleanup.policy"]] for t in TOPICS
-    ]
+    expected = [[t.name, str(t.partitions), kept(t), t.config["cleanup.policy"]] for t in TOPICS]
     assert table("topic") == expected
 
 

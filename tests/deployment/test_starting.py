@@ -14,7 +14,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from pipeline.settings import Settings
-from pipeline.stream.keystore import KeyStoreError, read_kek
+from pipeline.stream.keywrapping import KeyStoreError, read_keks
 from pipeline.stream.topics import TOPICS
 from tests.deployment.conftest import POM
 from tests.deployment.files import COMPOSE_FILE, compose, within
@@ -26,11 +26,11 @@ def test_the_documented_command_makes_a_key_that_workers_take(tmp_path: Path) ->
     shell = ["sh", "-ec", f"umask 022; {command}"]
     subprocess.run(shell, cwd=tmp_path, env={"PATH": f"{binaries}:/usr/bin:/bin"}, check=True, timeout=60)
     settings = Settings(kek_file=str(tmp_path / "secrets" / "kek"))
-    assert len(read_kek(settings)) == 32
+    assert [len(kek) for kek in read_keks(settings)] == [32]
     # A secret is mounted with the mode of its file: one that others can read is refused.
     (tmp_path / "secrets" / "kek").chmod(0o440)
     with pytest.raises(KeyStoreError, match="chmod 600"):
-        read_kek(settings)
+        read_keks(settings)
 
 
 def test_the_broker_of_these_tests_is_that_of_the_compose_file() -> None:

@@ -18,7 +18,8 @@ import pytest
 from pipeline.core.windows import Window, window_named, windows_between
 from pipeline.settings import Settings
 from pipeline.stream import keystore
-from pipeline.stream.keystore import FileKeyStore, KeyStoreError, read_kek
+from pipeline.stream.keystore import FileKeyStore
+from pipeline.stream.keywrapping import KeyStoreError, read_keks
 from tests.stream.conftest import KEK
 
 MAY = window_named("month-2026-05-01")
@@ -282,20 +283,20 @@ def test_the_key_encryption_key_is(
         path.chmod(mode)
         settings = replace(settings, kek_file=str(path))
     if says is None:
-        assert read_kek(settings) == KEK
+        assert read_keks(settings) == (KEK,)
         return
     with pytest.raises(KeyStoreError, match=says) as refused:
-        read_kek(settings)
+        read_keks(settings)
     assert not text or text not in str(refused.value)
 
 
 def test_a_key_encryption_key_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(KeyStoreError, match="cannot be read"):
-        read_kek(replace(Settings(), kek_file=str(tmp_path / "absent")))
+        read_keks(replace(Settings(), kek_file=str(tmp_path / "absent")))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "binary").chmod(0o600)
     with pytest.raises(KeyStoreError, match="32 bytes in base64"):
-        read_kek(replace(Settings(), kek_file=str(tmp_path / "binary")))
+        read_keks(replace(Settings(), kek_file=str(tmp_path / "binary")))
 
 
 def test_an_error_quotes_no_key(tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_an_error_quotes_no_key(tmp_path: Path) -> None:
     wrapped = (tmp_path / "keys" / "route.key").read_bytes()
     failures: list[Callable[[], object]] = [
         lambda: FileKeyStore(tmp_path / "keys", secrets.token_bytes(32)),
-        lambda: read_kek(replace(Settings(), kek=GOOD + "AAAA")),
+        lambda: read_keks(replace(Settings(), kek=GOOD + "AAAA")),
     ]
     for fail in failures:
         with pytest.raises(KeyStoreError) as refused:

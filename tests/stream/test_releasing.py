@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from pipeline.stream.tallying import encode_tally
 from pipeline.stream.topics import RELEASES, TALLIES
 from pipeline.stream.transport import Batch
 from pipeline.testing import EXACT, NoNoise, declarations
-from tests.stream.conftest import PARTITIONS, read_topic
+from tests.stream.conftest import KEK, PARTITIONS, read_topic
 
 STATISTICS = """
 version = "test"
@@ -306,9 +307,23 @@ def test_a_crash_between_the_commit_and_the_key_is_made_good(releasing: Releasin
 def test_a_window_without_key_and_without_release_stops_the_releaser(releasing: Releasing) -> None:
     given = tallies(releasing.keys) + words()
     releasing.keys.destroy(MAY_5)
-    with pytest.raises(KeyGone, match="day-2026-05-05 has no release and no key"):
+    with pytest.raises(KeyGone, match=r"day-2026-05-05 has no release, and its key is destroyed.* docs/operators\.md"):
         releasing.start().handle(batch(*given))
     assert read_topic(releasing.kafka, RELEASES) == []
+
+
+def test_a_window_whose_key_was_lost_stops_the_releaser_and_nothing_is_published(
+    releasing: Releasing, tmp_path: Path
+) -> None:
+    """A directory that was emptied: a new key is drawn, and opens nothing."""
+    given = tallies(releasing.keys) + words()
+    others = FileKeyStore(tmp_path / "emptied", KEK)
+    with pytest.raises(KeyGone, match="is not the one that its cells were sealed under") as stopped:
+        releasing.start(keys=others).handle(batch(*given))
+    assert "docs/operators.md" in str(stopped.value)
+    assert read_topic(releasing.kafka, RELEASES) == []
+    assert releasing.start(keys=releasing.keys).handle(batch(*given)) == 1  # with the right directory nothing is lost
+    assert releasing.log() == BOTH
 
 
 def test_a_statistic_that_is_declared_later_does_not_stop_the_windows_that_never_counted_it(

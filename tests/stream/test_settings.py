@@ -24,7 +24,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "HEADCOUNT_FIELDS": ("f.toml", Path("f.toml")),
     "HEADCOUNT_STATISTICS": ("s.toml", Path("s.toml")),
     "HEADCOUNT_POLICY": ("p.toml", Path("p.toml")),
-    "HEADCOUNT_KEYS": ("keys", Path("keys")),
+    "HEADCOUNT_KEYS": ("keys", "keys"),
     "HEADCOUNT_KEK": ("abc=", "abc="),
     "HEADCOUNT_KEK_FILE": ("kek", "kek"),
     "HEADCOUNT_DATA": ("data", Path("data")),

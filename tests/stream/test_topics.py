@@ -9,9 +9,20 @@ from kafka.admin import NewTopic
 from pipeline.settings import Settings
 from pipeline.stream.app import topic_sizes
 from pipeline.stream.broker import embedded_broker
-from pipeline.stream.topics import CONTRIBUTIONS, DAY_MS, EVENTS, REJECTIONS, RELEASES, TALLIES, TOPICS, create_topics
+from pipeline.stream.topics import (
+    CONTRIBUTIONS,
+    DAY_MS,
+    EVENTS,
+    HOUR_MS,
+    KEYS,
+    REJECTIONS,
+    RELEASES,
+    TALLIES,
+    TOPICS,
+    create_topics,
+)
 
-NAMES = [EVENTS, CONTRIBUTIONS, TALLIES, RELEASES, REJECTIONS]
+NAMES = [EVENTS, CONTRIBUTIONS, TALLIES, RELEASES, REJECTIONS, KEYS]
 
 
 def sizes(kafka: dict[str, Any]) -> dict[str, int]:
@@ -23,11 +34,12 @@ def sizes(kafka: dict[str, Any]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(("partitions", "expected"), [(None, 4), (7, 7), (1, 1)])
-def test_all_five_are_made_once_with_their_partitions(partitions: int | None, expected: int) -> None:
+def test_all_are_made_once_with_their_partitions(partitions: int | None, expected: int) -> None:
     with embedded_broker() as address:
         kafka = {"bootstrap_servers": [address]}
         assert create_topics(kafka, partitions=partitions) == NAMES
-        assert sizes(kafka) == {EVENTS: expected, CONTRIBUTIONS: expected, TALLIES: 1, RELEASES: 1, REJECTIONS: 1}
+        several = {EVENTS: expected, CONTRIBUTIONS: expected}
+        assert sizes(kafka) == dict.fromkeys(NAMES, 1) | several
         assert create_topics(kafka, partitions=partitions) == []
         assert create_topics(kafka, partitions=9) == []  # what is there is left as it is
         assert sizes(kafka)[EVENTS] == expected
@@ -57,8 +69,17 @@ def test_what_names_people_is_gone_soonest_and_only_what_names_nobody_is_kept() 
     assert retention[EVENTS] <= 2 * DAY_MS
     assert retention[CONTRIBUTIONS] >= (31 + 2) * DAY_MS  # the longest window and its lateness
     assert retention[TALLIES] == retention[REJECTIONS] == 7 * DAY_MS
-    assert [name for name, kept in retention.items() if kept == -1] == [RELEASES]
-    assert {topic.name for topic in TOPICS if topic.config["cleanup.policy"] != "delete"} == {RELEASES}
+    assert [name for name, kept in retention.items() if kept == -1] == [RELEASES, KEYS]
+    assert {topic.name for topic in TOPICS if topic.config["cleanup.policy"] != "delete"} == {RELEASES, KEYS}
+
+
+def test_what_is_left_of_a_destroyed_key_is_compacted_within_the_hour() -> None:
+    (keys,) = (topic for topic in TOPICS if topic.name == KEYS)
+    assert keys.partitions == 1  # who is first in the log has drawn the key
+    assert keys.config["cleanup.policy"] == "compact"  # a key that is deleted by its age would be drawn again
+    assert int(keys.config["segment.ms"]) < int(keys.config["max.compaction.lag.ms"]) <= HOUR_MS
+    assert float(keys.config["min.cleanable.dirty.ratio"]) < 0.01
+    assert keys.config["message.timestamp.type"] == "LogAppendTime"
 
 
 def test_the_broker_s_clock_says_when_an_event_arrived() -> None:
