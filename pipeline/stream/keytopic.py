@@ -227,6 +227,7 @@ class Tail:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
+            bootstrap_timeout_ms=int(PATIENCE * 1000),
         )
         if self._consumer.partitions_for_topic(topic) != {0}:
             self.close()
