@@ -43,9 +43,14 @@ class FileKeyStore:
         known = self._known.get(window)
         if known is not None and self._path(window.name).exists():
             return known
-        self._known.pop(window, None)
         if self._mark(window.name).exists():
+            self._known.pop(window, None)
             return None
+        if known is not None or not self._path(ROUTE).exists():  # a second key would count everybody twice
+            raise KeyStoreError(
+                f"{self._directory} has lost the key of {window.name}, or all keys, and nobody destroyed them: put the "
+                "directory back as it was; docs/operators.md says under Keys what to do if it is lost"
+            )
         try:
             key = self._load_or_draw(window.name)
         except (KeyStoreError, FileNotFoundError):  # overwritten or removed while it was read: then it is marked
@@ -69,7 +74,7 @@ class FileKeyStore:
     def forget_destroyed(self) -> None:
         """Drops from memory what another worker has destroyed."""
         with self._lock:
-            for window in [w for w in self._known if not self._path(w.name).exists()]:
+            for window in [w for w in self._known if self._mark(w.name).exists()]:
                 del self._known[window]
 
     def route(self) -> bytes:

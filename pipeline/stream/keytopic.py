@@ -25,10 +25,11 @@ from pipeline.stream.broker import is_embedded
 from pipeline.stream.keylog import KeyDestroyed, KeyDrawn, KeyLog, KeyRecord, encode_key_record, new_draw
 from pipeline.stream.keys import ROUTE, KeyState
 from pipeline.stream.keywrapping import KeyStoreError, Wrapping, new_key
-from pipeline.stream.topics import KEYS, SEGMENT_OF_KEYS
+from pipeline.stream.topics import KEYS
 
 PATIENCE = 30.0  # seconds for what takes milliseconds
 HOLE_SECONDS = 0.02  # between two looks at a hole
+LOOK_SECONDS = 120.0  # between two looks at the whole log, while it holds what counts for nothing
 
 
 class TopicKeyStore:
@@ -75,15 +76,16 @@ class TopicKeyStore:
     def forget_destroyed(self) -> None:
         """Reads on, and drops from memory what another worker has destroyed. To be called about every second.
 
-        Now and then it looks at the whole log: what a worker that died has left behind is taken back, and as long as
-        the log still holds what counts for nothing, something is written, for Kafka compacts nothing before that.
+        As long as the log holds bytes that count for nothing, it is looked at as a whole every two minutes: what a
+        worker that died has left behind is taken back, and something is written, for Kafka closes no segment, and so
+        compacts none, that nobody writes to.
         """
         with self._lock:
             try:
                 self._tail.read_on(0)
-                if time.monotonic() >= self._look_again:
+                if time.monotonic() >= self._look_again and self._tail.log.lingering():
                     self._look()
-                    self._look_again = time.monotonic() + SEGMENT_OF_KEYS
+                    self._look_again = time.monotonic() + LOOK_SECONDS
             except (KafkaError, KeyStoreError):
                 return  # the broker is away: whoever needs a key will say so, and this is tried again
             for window in [w for w in self._known if w.name in self._tail.log.destroyed]:
@@ -210,6 +212,11 @@ class TopicKeyStore:
                 f"{self._topic} cannot be written ({type(error).__name__}): is the broker up, and may this principal "
                 "write there? Nothing is counted without keys"
             ) from None
+        if min(written) < self._tail.next:  # a second key would count everybody twice
+            raise KeyStoreError(
+                f"{self._topic} was made anew while this worker ran: docs/operators.md says under Keys what to do when "
+                "keys are lost"
+            )
         self._tail.read_to(max(written) + 1)
 
 

@@ -19,8 +19,6 @@ RELEASES: Final = "usage.releases"
 REJECTIONS: Final = "usage.rejections"
 KEYS: Final = "usage.keys"
 
-SEGMENT_OF_KEYS: Final = 600  # seconds
-
 # Kafka deletes whole segments and rolls one a week by default: on a quiet topic an identifier would outlive its time.
 _ROLLED: Final = {"cleanup.policy": "delete", "segment.ms": str(HOUR_MS)}
 
@@ -82,7 +80,7 @@ TOPICS: Final = (
         {
             "cleanup.policy": "compact",
             "retention.ms": "-1",
-            "segment.ms": str(SEGMENT_OF_KEYS * 1000),
+            "segment.ms": str(HOUR_MS // 6),
             "min.cleanable.dirty.ratio": "0.001",
             "max.compaction.lag.ms": str(HOUR_MS),
             "delete.retention.ms": str(DAY_MS),

@@ -11,7 +11,7 @@ from pipeline.core.budget import PER_MONTH, Accountant, epsilon
 from pipeline.core.windows import KINDS, Kind
 from pipeline.declarations import read_declarations
 from pipeline.settings import Settings
-from pipeline.stream.topics import DAY_MS, HOUR_MS, TOPICS
+from pipeline.stream.topics import DAY_MS, HOUR_MS, KEYS, TOPICS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "schemas" / "PROMISE.md").read_text()
@@ -56,11 +56,20 @@ def test_the_numbers_of_a_month_and_of_a_year_are_those_of_the_shipped_policy(ac
 
 
 def test_the_days_that_things_are_kept_are_those_of_the_topics() -> None:
-    for topic in TOPICS:
+    for topic in (each for each in TOPICS if each.name != KEYS):
         [line] = [line for line in TEXT.splitlines() if line.startswith("|") and f"| `{topic.name}`" in line]
         kept = int(topic.config["retention.ms"])
         days = "for ever" if kept < 0 else f"{kept // HOUR_MS} hours" if kept < 3 * DAY_MS else f"{kept // DAY_MS} days"
         assert line.split("|")[4].strip().startswith(days)
+
+
+def test_how_long_the_bytes_of_a_destroyed_key_are_in_the_topic_is_what_the_topic_is_made_with() -> None:
+    [config] = [topic.config for topic in TOPICS if topic.name == KEYS]
+    minutes = int(config["segment.ms"]) // 60_000
+    assert int(config["max.compaction.lag.ms"]) == HOUR_MS
+    assert f"rolls its segments after {minutes} minutes and has to compact them within the hour" in " ".join(
+        TEXT.split()
+    )
 
 
 def test_every_clause_of_the_policy_has_an_answer() -> None:

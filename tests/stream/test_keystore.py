@@ -155,6 +155,112 @@ def test_a_key_that_is_removed_while_it_is_drawn_is_gone_and_not_an_error(
     assert not list((tmp_path / "keys").glob("*day*.key"))
 
 
+@pytest.mark.parametrize("window", [DAY, MAY], ids=["a window that it knows", "one that it does not"])
+@pytest.mark.parametrize("empty", [True, False], ids=["an empty directory", "none"])
+def test_a_directory_that_is_gone_is_not_taken_for_a_new_one(tmp_path: Path, empty: bool, window: Window) -> None:
+    """A volume that is not mounted any more: a second key for an open window would count everybody in it twice."""
+    store = FileKeyStore(tmp_path / "keys", KEK)
+    expected = mark_of(store, DAY)
+    (tmp_path / "keys").rename(tmp_path / "elsewhere")
+    if empty:
+        (tmp_path / "keys").mkdir(mode=0o700)
+    for _ in range(2):
+        store.forget_destroyed()
+        with pytest.raises(KeyStoreError, match=r"has lost .* docs/operators\.md"):
+            store.window(window)
+    if empty:
+        assert list((tmp_path / "keys").iterdir()) == []
+        (tmp_path / "keys").rmdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "keys")
+    assert store.window(window) is not None
+    assert mark_of(store, DAY) == expected
+
+
+def test_a_key_that_is_lost_and_not_destroyed_is_not_drawn_again(tmp_path: Path) -> None:
+    store = FileKeyStore(tmp_path / "keys", KEK)
+    store.window(DAY)
+    (tmp_path / "keys" / f"{DAY.name}.key").unlink()
+    with pytest.raises(KeyStoreError, match=f"has lost the key of {DAY.name}"):
+        store.window(DAY)
+
+
+STEPS = ("utime", "replace", "fsync of the directory", "overwriting")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_wrapping_anew_that_breaks_off_loses_no_key_and_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    old, new = KEK, bytes(32)
+    directory = tmp_path / "keys"
+    store = FileKeyStore(directory, old)
+    route, born, expected = store.route(), store.born(), mark_of(store, DAY)
+    both = FileKeyStore(directory, new, old)
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        match step:
+            case "utime":
+                patch.setattr(os, "utime", crash)
+            case "replace":
+                patch.setattr(Path, "replace", crash)
+            case "fsync of the directory":
+                patch.setattr(both, "_sync", crash)
+            case "overwriting":
+                patch.setattr(keystore, "_overwrite", crash)
+        with pytest.raises(KeyboardInterrupt):
+            both.rotate()
+    again = FileKeyStore(directory, new, old)
+    assert (again.route(), again.born(), mark_of(again, DAY)) == (route, born, expected)
+    again.rotate()
+    after = FileKeyStore(directory, new)
+    assert (after.route(), after.born(), mark_of(after, DAY)) == (route, born, expected)
+    after.destroy(DAY)
+    left = {path.name for path in directory.iterdir() if DAY.name in path.name}
+    assert left == {f"{DAY.name}.destroyed"}  # no draft of it either
+
+
+def test_the_bytes_that_were_wrapped_under_the_old_key_are_overwritten(tmp_path: Path) -> None:
+    directory = tmp_path / "keys"
+    store = FileKeyStore(directory, KEK)
+    store.window(DAY)
+    with (directory / f"{DAY.name}.key").open("rb") as held_open:
+        assert FileKeyStore(directory, bytes(32), KEK).rotate() == 2
+        content = held_open.read()
+    assert content == bytes(len(content)) != b""
+
+
+def test_a_key_that_is_wrapped_anew_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = FileKeyStore(tmp_path / "keys", bytes(32), KEK)
+    expected = mark_of(both, DAY)
+    reading = FileKeyStore(tmp_path / "keys", KEK, bytes(32))
+    read, overwritten = Path.read_bytes, [True]
+
+    def overwritten_just_before(path: Path) -> bytes:
+        content = read(path)
+        return bytes(len(content)) if path.name == f"{DAY.name}.key" and overwritten and overwritten.pop() else content
+
+    monkeypatch.setattr(Path, "read_bytes", overwritten_just_before)
+    assert mark_of(reading, DAY) == expected
+    assert overwritten == []
+
+
+def test_what_a_worker_that_died_while_it_destroyed_a_key_has_left_is_erased_by_the_next(tmp_path: Path) -> None:
+    directory = tmp_path / "keys"
+    store = FileKeyStore(directory, KEK)
+    store.window(DAY)
+    store._mark(DAY.name).touch()
+    assert [each.erased for each in store.states() if each.state == "destroyed"] == [False]
+    again = FileKeyStore(directory, KEK)
+    assert again.window(DAY) is None
+    assert [each.erased for each in again.states() if each.state == "destroyed"] == [True]
+    assert not (directory / f"{DAY.name}.key").exists()
+
+
 def test_a_wrong_key_encryption_key_is_refused_and_says_so(tmp_path: Path) -> None:
     FileKeyStore(tmp_path / "keys", KEK)
     with pytest.raises(KeyStoreError, match="the key-encryption key is not the one that it was wrapped under"):
@@ -258,6 +364,7 @@ GOOD = base64.b64encode(KEK).decode()
 KEKS = json.loads("""[
   ["in the environment", "GOOD", null, 0, null],
   ["in a file", "", "GOOD\\n", 384, null],
+  ["one of several that is none", "GOOD\\nc2hvcnQ=", null, 0, "32 bytes in base64"],
   ["in a file that only its owner can read", "", "GOOD", 256, null],
   ["the file is preferred", "nonsense", "GOOD", 384, null],
   ["nowhere", "", null, 0, "set HEADCOUNT_KEK_FILE"],

@@ -241,6 +241,19 @@ def test_when_the_topic_cannot_be_read_back_a_key_is_neither_used_nor_taken_for_
     assert not opened()._tail.log.draws[MAY.name]
 
 
+def test_a_topic_that_was_made_anew_is_not_taken_for_the_one_that_was(kafka: dict[str, Any], opened: Opened) -> None:
+    store = opened()
+    store.route()
+    store.window(MAY)
+    with closing(KafkaAdminClient(**kafka)) as admin:
+        admin.delete_topics([KEYS])
+        admin.create_topics([NewTopic(KEYS, 1, 1)])
+    for attempt in (store.window, store.destroy):
+        with pytest.raises(KeyStoreError, match=r"made anew while this worker ran: docs/operators\.md"):
+            attempt(DAY)  # type: ignore[operator]
+    assert store.window(MAY) is not None
+
+
 def test_the_broker_that_is_gone_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keytopic, "PATIENCE", 2.0)
     with embedded_broker() as address:
