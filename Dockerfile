@@ -47,8 +47,9 @@ CMD ["jupyter", "lab", "--no-browser", "--ServerApp.ip=0.0.0.0", "--ServerApp.ro
 
 FROM base AS pipeline
 COPY --from=built-pipeline /opt/headcount /opt/headcount
+ENV HEADCOUNT_HTTP=127.0.0.1:8300
 USER headcount
 ENTRYPOINT ["headcount"]
 CMD ["worker"]
 HEALTHCHECK --interval=30s --timeout=20s --start-period=120s \
-    CMD ["python", "-m", "pipeline.stream.membership"]
+    CMD ["python", "-m", "pipeline.health", "livez"]

@@ -131,17 +131,22 @@ def emit(file: Any, batch: int) -> None:
 @click.option("--once", is_flag=True, help="Publish what there is and stop.")
 def project(once: bool) -> None:
     """Fold the releases into DuckDB and publish snapshots, for as long as it runs."""
+    from pipeline.health import served
+    from pipeline.logs import configure
     from pipeline.warehouse.projector import Projector
+    from pipeline.warehouse.vitals import ProjectorVitals
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with explained():
         settings = Settings.from_environment()
+        configure(settings.log)
         with Projector(settings.data, settings.kafka()) as projector:
             if once:
                 click.echo(f"{projector.catch_up():,} releases folded")
-            else:
+                return
+            with served(settings.http, ProjectorVitals(projector)):
                 projector.run(stop, settings.snapshot_seconds)
 
 

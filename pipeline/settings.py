@@ -59,6 +59,10 @@ class Settings:
     session_timeout: float = setting(
         "HEADCOUNT_SESSION_TIMEOUT", 30.0, "seconds until a silent worker's partitions are given away"
     )
+    http: str = setting(
+        "HEADCOUNT_HTTP", "", "host:port, or a port of 127.0.0.1, for /livez, /readyz and /metrics; off when empty"
+    )
+    log: Literal["text", "json"] = setting("HEADCOUNT_LOG", "text", "json: one object a line")
     snapshot_seconds: float = setting("HEADCOUNT_SNAPSHOT_SECONDS", 10.0, "the least time between two snapshots")
 
     @classmethod
@@ -79,6 +83,7 @@ class Settings:
         settings = cls(**values)
         for name, value, known in (
             ("HEADCOUNT_CLOCK", settings.clock, ("wall", "replay")),
+            ("HEADCOUNT_LOG", settings.log, ("text", "json")),
             ("KAFKA_SECURITY_PROTOCOL", settings.security_protocol, _PROTOCOLS),
             ("KAFKA_SASL_MECHANISM", settings.sasl_mechanism, _MECHANISMS),
         ):

@@ -105,11 +105,21 @@ class Ingest:
         self.router = Router(keys.route(), partitions)
         self.generaliser = Generaliser(registry, plan.finest)
 
-    def ingest(self, partition: int, records: Sequence[Record], closed: int | None = None) -> Batch:
-        """All records through all steps: ``contributions`` per partition to send to, and ``rejections``."""
+    def ingest(
+        self,
+        partition: int,
+        records: Sequence[Record],
+        closed: int | None = None,
+        lap: Callable[[str], object] = str,
+    ) -> Batch:
+        """All records through all steps: ``contributions`` per partition to send to, and ``rejections``.
+
+        ``lap``: called with the name of each step after it, by whoever has a clock.
+        """
         batch = Batch(partition, records, closed)
         for step in STEPS:
             step(self, batch)
+            lap(step.__name__)
         return batch
 
 

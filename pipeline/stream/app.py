@@ -27,11 +27,13 @@ from pipeline.stream.framework import new_app
 from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keys import open_keys
 from pipeline.stream.keywrapping import KeyStoreError
+from pipeline.stream.metering import Meter
 from pipeline.stream.releaselog import LogUnreadable
 from pipeline.stream.releasing import KeyGone, ReleaseHop
 from pipeline.stream.tallying import TallyHop
 from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, TALLIES
 from pipeline.stream.transport import BatchSchema, Consumer, HoleInLog
+from pipeline.stream.vitals import Vitals
 
 EXIT_SOFTWARE = 70
 IDLE_SECONDS = 1.0
@@ -42,6 +44,7 @@ log = logging.getLogger("headcount.worker")
 def build_app(settings: Settings) -> faust.App:
     """The app under these settings. Raises where it must not start: no policy, no key, no budget, no topics."""
     logging.disable(logging.DEBUG)  # Faust, aiokafka and kafka-python quote keys and values there
+    meter = Meter()
     declarations = read_declarations(settings, datetime.now(UTC).date())
     keys = open_keys(settings)
     sizes = topic_sizes(settings)
@@ -64,11 +67,17 @@ def build_app(settings: Settings) -> faust.App:
         sources=sizes[EVENTS],
         born=keys.born(),
         replay=settings.clock == "replay",
+        meter=meter,
     )
     tally_hop = TallyHop(
-        declarations.plan, send, partitions=sizes[CONTRIBUTIONS], bounded=declarations.policy.budget.bounded
+        declarations.plan,
+        send,
+        partitions=sizes[CONTRIBUTIONS],
+        bounded=declarations.policy.budget.bounded,
+        meter=meter,
     )
-    release_hop = ReleaseHop(declarations.accountant, keys, OpenDPNoise(), settings.kafka())
+    release_hop = ReleaseHop(declarations.accountant, keys, OpenDPNoise(), settings.kafka(), meter)
+    app.vitals = Vitals(declarations.accountant, meter, tally_hop, release_hop, replay=settings.clock == "replay")
     app.transport.hops = {EVENTS: ingest_hop, CONTRIBUTIONS: tally_hop, TALLIES: release_hop}
     app.transport.hasty = is_embedded(settings.kafka())
 
@@ -82,6 +91,7 @@ def build_app(settings: Settings) -> faust.App:
     @app.timer(IDLE_SECONDS)
     async def idle() -> None:
         consumer = app.consumer
+        app.vitals.beat(consumer, app.rebalancing)
         if app.rebalancing or not isinstance(consumer, Consumer):
             return
         await consumer.look()
@@ -89,6 +99,11 @@ def build_app(settings: Settings) -> faust.App:
             if tp.topic == EVENTS and (asked := consumer.caught_up(tp)) is not None:
                 await _or_die(ingest_hop.idle, Idle(tp.topic, tp.partition, asked))
         await asyncio.to_thread(keys.forget_destroyed)
+
+    @app.on_before_shutdown.connect
+    async def finish(*_: Any, **__: Any) -> None:
+        await app.consumer.finish()
+        log.info("stopped: what was begun is handled and committed")
 
     if not declarations.accountant.protects:
         log.warning(

@@ -10,6 +10,7 @@ from pipeline.core.contributions import Progress, encode_contribution
 from pipeline.core.events import Record
 from pipeline.core.ingest import Ingest
 from pipeline.core.windows import day_of
+from pipeline.stream.metering import Meter
 from pipeline.stream.rejections import encode_rejections
 from pipeline.stream.topics import CONTRIBUTIONS, REJECTIONS
 from pipeline.stream.transport import Batch
@@ -50,12 +51,14 @@ class IngestHop:
         sources: int,
         born: float,
         replay: bool,
+        meter: Meter | None = None,
     ) -> None:
         self.core = core
         self.send = send
         self.partitions = partitions
         self.sources = sources
         self.replay = replay
+        self.meter = meter or Meter()
         self.since = core.since if replay else self._closed_at(born)
         self._closed: dict[int, int] = {}  # per source partition: the last word, or what its arrivals say
         self._words: dict[int, list[tuple[int, int]]] = {}  # per source partition: the words by their offsets
@@ -72,11 +75,15 @@ class IngestHop:
         for records, word in self._segments(batch.records):
             if records:
                 closed = self._closed_before(batch.partition, records[0].offset) if self.replay else None
-                result = self.core.ingest(batch.partition, records, closed)
+                lap = self.meter.laps()
+                result = self.core.ingest(batch.partition, records, closed, lap)
                 for partition, contributions in result.contributions.items():
                     await self.send(CONTRIBUTIONS, partition, encode_contribution(contributions))
                 if result.rejections:
                     await self.send(REJECTIONS, 0, encode_rejections(result.rejections))
+                lap("send")
+                self.meter.accepted["ingest"] += sum(each.rows for each in result.contributions.values())
+                self.meter.reject("ingest", result.rejections)
             if word is not None:
                 self._spoken(batch.partition, *word)
             elif not self.replay:

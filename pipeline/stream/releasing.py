@@ -12,6 +12,7 @@ from pipeline.core.pseudonyms import KeyStore
 from pipeline.core.release import release_key
 from pipeline.core.releasing import Gathered, Noise, release_window
 from pipeline.core.windows import Window
+from pipeline.stream.metering import Meter
 from pipeline.stream.releaselog import ReleaseLog
 from pipeline.stream.tallying import decode_tally
 from pipeline.stream.transport import Batch
@@ -34,7 +35,15 @@ class ReleaseHop:
 
     dense = True
 
-    def __init__(self, accountant: Accountant, keys: KeyStore, noise: Noise, kafka: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        accountant: Accountant,
+        keys: KeyStore,
+        noise: Noise,
+        kafka: Mapping[str, Any],
+        meter: Meter | None = None,
+    ) -> None:
+        self.meter = meter or Meter()
         self._arguments = (accountant, keys, noise, kafka)
         self._releaser: Releaser | None = None
 
@@ -47,7 +56,14 @@ class ReleaseHop:
     async def handle(self, batch: Batch) -> None:
         """In a thread: the log and the draws take their time. Batches come one after the other."""
         if self._releaser is not None:
-            await asyncio.to_thread(self._releaser.handle, batch)
+            lap = self.meter.laps()
+            self.meter.released += await asyncio.to_thread(self._releaser.handle, batch)
+            lap("release")
+
+    def released(self) -> set[str]:
+        """The keys of all releases, where this worker is the releaser and has read their log."""
+        log = None if self._releaser is None else self._releaser.log
+        return set() if log is None else log.keys.copy()
 
     def forget(self, _: int) -> None:
         """Whoever has the tallies now fences the log of this one, which is closed once nothing is under way in it."""

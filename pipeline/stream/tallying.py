@@ -11,6 +11,7 @@ import msgspec
 from pipeline.core.contributions import Contributions, decode_contribution
 from pipeline.core.statistics import Plan
 from pipeline.core.tallies import Closed, PartitionState, Tally
+from pipeline.stream.metering import Meter
 from pipeline.stream.rejections import encode_rejections
 from pipeline.stream.topics import REJECTIONS, TALLIES
 from pipeline.stream.transport import Batch
@@ -34,11 +35,12 @@ class TallyHop:
 
     dense = True
 
-    def __init__(self, plan: Plan, send: Send, *, partitions: int, bounded: bool) -> None:
+    def __init__(self, plan: Plan, send: Send, *, partitions: int, bounded: bool, meter: Meter | None = None) -> None:
         self.plan = plan
         self.send = send
         self.partitions = partitions
         self.bounded = bounded
+        self.meter = meter or Meter()
         self.assigned: dict[int, Assigned] = {}
 
     def begin(self, partition: int, earliest: int, _: int | None) -> int:
@@ -53,12 +55,15 @@ class TallyHop:
         state, outbox = assigned.state, assigned.outbox
         rejections = []
         tallies: list[Tally | Closed] = []
+        lap = self.meter.laps()
         for record in batch.records:
             contribution = decode_contribution(record.value or b"")
             if isinstance(contribution, Contributions):
                 rejections += state.fold(contribution)
+                lap("fold")
             else:
                 tallies += state.advance(contribution)
+                lap("count")
         if rejections:
             outbox.append((REJECTIONS, encode_rejections(rejections)))
         outbox.extend((TALLIES, encode_tally(tally)) for tally in tallies)
@@ -66,6 +71,8 @@ class TallyHop:
             topic, value = outbox[0]
             await self.send(topic, 0, value)
             outbox.popleft()
+        lap("send")
+        self.meter.reject("tally", rejections)
 
     def forget(self, partition: int) -> None:
         """The partition was given to another worker."""

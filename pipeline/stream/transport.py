@@ -26,6 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from pipeline.core.events import Record
+from pipeline.stream.fetching import Thread
 
 PATIENCE = 30  # looks at a partition that does not move, before it is read again from its place
 HOLE_SECONDS = 0.1  # between two looks at a hole
@@ -92,15 +93,7 @@ class Place:
     handling: bool = False
     holes: int = 0  # looks at the hole that it stands before
     looks: int = 0  # since it last moved
-
-
-class Seen(NamedTuple):
-    """What the thread that talks to the broker knows of a partition after a fetch."""
-
-    end: int  # after the last record that was fetched
-    position: int  # where the next fetch begins; beyond ``end`` where the log has nothing to give
-    highwater: int | None
-    asked: float | None  # when the broker answered, seconds since 1970
+    goal: int | None = None  # where the log ended when it was first seen
 
 
 class BatchSchema(faust.Schema):
@@ -113,40 +106,6 @@ class BatchSchema(faust.Schema):
         return decode
 
 
-class Thread(driver.AIOKafkaConsumerThread):
-    """Faust's thread that talks to the broker; it also says where each fetch began."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.seen: dict[TP, Seen] = {}
-
-    async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
-        before = {tp: self._state(consumer, tp) for tp in active_partitions or ()}
-        starts = {tp: state.position for tp, state in before.items() if state is not None}
-        fetched = await super()._fetch_records(consumer, active_partitions, **kwargs)
-        batches = {tp: (starts.get(tp, records[0].offset), records) for tp, records in fetched.items() if records}
-        for tp in before:
-            state = self._state(consumer, tp)
-            if state is None:
-                self.seen.pop(tp, None)
-                continue
-            asked = None if state.timestamp is None else state.timestamp / 1000
-            if tp in batches:
-                end = batches[tp][1][-1].offset + 1
-            else:
-                end = min(self.seen[tp].end, state.position) if tp in self.seen else starts.get(tp, state.position)
-            self.seen[tp] = Seen(end, state.position, state.highwater, asked)
-        return batches
-
-    @staticmethod
-    def _state(consumer: Any, tp: TP) -> Any:
-        """What aiokafka knows of a partition, once it has a position."""
-        subscription = consumer._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
-        state = None if assignment is None else assignment.state_value(tp)
-        return state if state is not None and state.has_valid_position else None
-
-
 class Consumer(driver.Consumer):
     """Faust's consumer, but for what a message is, what is handled, and how far it may commit."""
 
@@ -155,12 +114,13 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._places: dict[TP, Place] = {}
+        self._finishing = False
 
     async def follow(self, batch: Batch) -> None:
         """Hands the hop what follows on what it has handled."""
         tp = TP(batch.topic, batch.partition)
         place = self._places.get(tp)
-        if place is None or batch.end <= place.offset:
+        if self._finishing or place is None or batch.end <= place.offset:
             return  # given away since it was fetched; or handled before
         if batch.start > place.offset:
             await self._read_from_places([tp])
@@ -210,6 +170,43 @@ class Consumer(driver.Consumer):
         if place is None or seen is None or seen.highwater is None:
             return None
         return seen.asked if place.offset >= seen.end and seen.position >= seen.highwater else None
+
+    def behind(self, tp: TP) -> int | None:
+        """How many records the log has beyond what was handled; ``None`` while the broker has not said."""
+        place, seen = self._places.get(tp), self._thread.seen.get(tp)
+        if place is None or seen is None or seen.highwater is None:
+            return None
+        return 0 if self.caught_up(tp) is not None else max(0, seen.highwater - place.offset)
+
+    def made(self, tp: TP) -> bool:
+        """Whether everything was handled that the log held when the partition was assigned."""
+        place, seen = self._places.get(tp), self._thread.seen.get(tp)
+        if place is None or seen is None or seen.highwater is None:
+            return False
+        if place.goal is None:
+            place.goal = seen.highwater
+        return place.offset >= place.goal or self.caught_up(tp) is not None
+
+    def answered(self, tp: TP) -> float | None:
+        """When the broker last answered for the partition, seconds since 1970."""
+        seen = self._thread.seen.get(tp)
+        return None if seen is None else seen.asked
+
+    def is_member(self) -> bool:
+        """Whether the group counts this consumer among its members, as far as it was told."""
+        client = self._thread._consumer
+        return client is not None and bool(getattr(client._coordinator, "member_id", ""))
+
+    async def finish(self, patience: float = PATIENCE) -> None:
+        """Begins nothing new, handles what is begun to its end, commits, and leaves the group."""
+        self._finishing = True
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + patience
+        while any(place.handling for place in self._places.values()) and clock() < deadline:
+            await asyncio.sleep(0.01)
+        await self.commit()
+        self._places.clear()  # from here on nothing is committed
+        await self._thread.leave()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Every partition gets a place: the one it has, or where its hop begins."""

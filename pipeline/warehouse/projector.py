@@ -22,7 +22,7 @@ from pipeline.warehouse.work import open_work, positions, remove_work
 
 WORK = "work.duckdb"
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("headcount.projector")
 
 _REPLACED = "the log of releases is not the one that was folded here: `headcount rebuild` starts anew from this one"
 
@@ -76,6 +76,8 @@ class Projector:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._kafka = dict(kafka)
         self._consumer: Any = None
+        self.turned = 0.0  # when the loop of :meth:`run` last turned, by time.monotonic
+        self.behind: int | None = None  # records, as of then
         self._unpublished = True  # a crash may have come between the last fold and its publication
         self._lock = DirectoryLock(self.directory)
         try:
@@ -133,10 +135,12 @@ class Projector:
         ends: dict[TopicPartition, int] = {}
         caught_up, due = False, 0.0
         while not stop.is_set():
+            self.turned = time.monotonic()
             if not self._assign():
                 stop.wait(1.0)
                 continue
             self._step(min(0.5, every))
+            self.behind = self._lag()
             caught_up = caught_up or self._reached(ends)
             if caught_up and self._unpublished and time.monotonic() >= due:
                 self.publish()
@@ -217,6 +221,13 @@ class Projector:
             if partition not in ends or self._position(partition) < ends[partition]:
                 return False
         return True
+
+    def _lag(self) -> int | None:
+        ends = {each: self._consumer.highwater(each) for each in self._consumer.assignment()}
+        if not ends or None in ends.values():
+            return None
+        behind: int = sum(max(0, end - self._position(each)) for each, end in ends.items())
+        return behind
 
     def _progress(self, ends: dict[TopicPartition, int]) -> int:
         return len(ends) + sum(self._position(partition) for partition in self._consumer.assignment())

@@ -16,8 +16,8 @@ from kafka.errors import KafkaError
 from pipeline.settings import Settings
 from pipeline.stream.keywrapping import KeyStoreError, read_keks
 from pipeline.stream.topics import TOPICS
-from tests.deployment.conftest import POM
-from tests.deployment.files import COMPOSE_FILE, compose, within
+from tests.deployment.conftest import POM, _free_port
+from tests.deployment.files import COMPOSE_FILE, ROOT, compose, within
 
 
 def test_the_documented_command_makes_a_key_that_workers_take(tmp_path: Path) -> None:
@@ -63,14 +63,16 @@ def test_a_topic_that_nobody_declared_is_not_made(kafka: str, topics: list[str])
 def test_a_worker_is_healthy_until_it_hangs(kafka: str, topics: list[str], tmp_path: Path) -> None:
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "PYTHONPATH": str(ROOT),
         "HEADCOUNT_KEYS": str(tmp_path / "keys"),
         "HEADCOUNT_KEK": base64.b64encode(secrets.token_bytes(32)).decode(),
         "HEADCOUNT_CLOCK": "replay",  # it closes nothing by itself: the tests share the broker
         "HEADCOUNT_SESSION_TIMEOUT": "6",  # the least that Kafka allows
+        "HEADCOUNT_HTTP": f"127.0.0.1:{_free_port()}",
     }
 
     def healthy() -> bool:
-        command = [sys.executable, "-m", "pipeline.stream.membership"]
+        command = [sys.executable, "-m", "pipeline.health", "livez"]
         return subprocess.run(command, env=environment, timeout=60, check=False).returncode == 0
 
     assert not healthy()

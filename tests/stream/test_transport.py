@@ -10,6 +10,7 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, TopicPartitionState
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
@@ -21,6 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipeline.core.events import Record
 from pipeline.settings import Settings
 from pipeline.stream import transport
+from pipeline.stream.fetching import Seen
+from pipeline.stream.fetching import Thread as FetchingThread
 from pipeline.stream.framework import new_app
 from pipeline.stream.transport import (
     BELIEVED,
@@ -30,10 +33,8 @@ from pipeline.stream.transport import (
     BatchSchema,
     Consumer,
     HoleInLog,
-    Seen,
     Transport,
 )
-from pipeline.stream.transport import Thread as FetchingThread
 
 TOPIC = "usage.events"
 
@@ -573,7 +574,10 @@ def test_the_versions_are_those_that_the_transport_was_written_for() -> None:
 
 def test_what_is_overridden_is_what_faust_calls(consumer: Any) -> None:
     own = {name for name in vars(Consumer) if inspect.isfunction(vars(Consumer)[name]) and not name.startswith("__")}
-    assert own - set(dir(driver.Consumer)) == {"follow", "look", "caught_up", "_hop", "_handle", "_read_from_places"}
+    asked = {"caught_up", "behind", "made", "answered", "is_member"}
+    assert own - set(dir(driver.Consumer)) == asked | {
+        "follow", "look", "finish", "_hop", "_handle", "_read_from_places"
+    }  # fmt: skip
     assert "self._new_offset(tp)" in inspect.getsource(driver.Consumer._filter_committable_offsets)
     assert "self._to_message" in inspect.getsource(driver.Consumer.getmany)
     assert "self._getmany(" in inspect.getsource(driver.Consumer._wait_next_records)
@@ -583,6 +587,67 @@ def test_what_is_overridden_is_what_faust_calls(consumer: Any) -> None:
     assert "self.seek_to_committed()" in inspect.getsource(driver.Consumer.perform_seek)
     assert "transport.Consumer(" in inspect.getsource(driver.Transport.create_consumer).replace("self.", "transport.")
     assert Transport.Consumer is Consumer
+
+
+def test_a_consumer_that_finishes_handles_what_it_has_begun_commits_and_begins_nothing_new(consumer: Any) -> None:
+    tp, hop, done = TP(TOPIC, 0), consumer.transport.hops[TOPIC], []
+    batches = [Batch(TOPIC, 0, at, [Record(at, 0.0, (), b"")]) for at in (0, 1)]
+
+    async def scenario() -> None:
+        consumer._thread.assigned = {tp}
+        await consumer.perform_seek()
+        handle, go = hop.handle, asyncio.Event()
+
+        async def slowly(batch: Batch) -> None:
+            await go.wait()
+            await handle(batch)
+
+        async def commit() -> None:
+            done.append(("commit", consumer._new_offset(tp)))
+
+        async def leave() -> None:
+            done.append(("leave", consumer._new_offset(tp)))
+
+        hop.handle, consumer.commit, consumer._thread.leave = slowly, commit, leave
+        begun = asyncio.ensure_future(consumer.follow(batches[0]))
+        await asyncio.sleep(0)
+        finishing = asyncio.ensure_future(consumer.finish())
+        await asyncio.sleep(0)
+        assert done == []
+        go.set()
+        await begun
+        await consumer.follow(batches[1])
+        await finishing
+
+    run(scenario())
+    assert hop.folds == {0: [0]}
+    assert done == [("commit", 1), ("leave", None)]
+
+
+def test_a_partition_s_state_is_made_when_what_was_there_at_first_is_handled(consumer: Any) -> None:
+    tp = TP(TOPIC, 0)
+
+    async def scenario() -> None:
+        consumer._thread.assigned = {tp}
+        await consumer.perform_seek()
+        assert (consumer.made(tp), consumer.behind(tp), consumer.answered(tp)) == (False, None, None)
+        consumer._thread.seen[tp] = Seen(2, 2, 3, 7.0)
+        assert (consumer.made(tp), consumer.behind(tp), consumer.answered(tp)) == (False, 3, 7.0)
+        for at in range(3):
+            end = at + 1
+            await consumer.follow(Batch(TOPIC, 0, at, [Record(at, 0.0, (), b"")]))
+            consumer._thread.seen[tp] = Seen(end, end, 5, 8.0)  # and more has come
+            assert (consumer.made(tp), consumer.behind(tp)) == (end == 3, 5 - end)
+
+    run(scenario())
+
+
+def test_the_group_is_left_by_what_aiokafka_has() -> None:
+    coordinator = GroupCoordinator
+    assert "await self._maybe_leave_group()" in inspect.getsource(coordinator.close)
+    assert "if self.generation > 0" in inspect.getsource(coordinator._maybe_leave_group)
+    assert {"member_id", "generation"} <= set(coordinator.__init__.__code__.co_names)
+    assert "self._coordinator" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
 
 
 def test_the_consumer_still_has_the_state_that_is_read(consumer: Any) -> None:
