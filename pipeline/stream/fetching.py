@@ -1,6 +1,9 @@
-"""The thread that talks to the broker: Faust's, but it says where each fetch began, and leaves its group at the end."""
+"""The thread that talks to the broker: Faust's, but that it says where each fetch began, holds no more than it may, and
+leaves its group at the end.
+"""
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -9,7 +12,11 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from pipeline.stream.unreadable import size_of
+
 LEAVE_SECONDS = 5.0
+MAX_HELD = 32 << 20  # bytes of a partition that are fetched and not handled, beyond which no more is fetched
+HELD_SECONDS = 0.05  # between two looks at whether there is room
 
 
 class Seen(NamedTuple):
@@ -27,12 +34,20 @@ class Thread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.seen: dict[TP, Seen] = {}
+        self._fetched: dict[TP, deque[tuple[int, int]]] = {}  # the end of each batch, and its bytes
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
+        if active_partitions:
+            active_partitions = {tp for tp in active_partitions if self.held(tp) < MAX_HELD}
+            if not active_partitions:  # to Faust's driver none means all
+                await asyncio.sleep(HELD_SECONDS)
+                return {}
         before = {tp: self._state(consumer, tp) for tp in active_partitions or ()}
         starts = {tp: state.position for tp, state in before.items() if state is not None}
         fetched = await super()._fetch_records(consumer, active_partitions, **kwargs)
         batches = {tp: (starts.get(tp, records[0].offset), records) for tp, records in fetched.items() if records}
+        for tp, (start, records) in batches.items():
+            self._hold(tp, start, records)
         for tp in before:
             state = self._state(consumer, tp)
             if state is None:
@@ -45,6 +60,22 @@ class Thread(driver.AIOKafkaConsumerThread):
                 end = min(self.seen[tp].end, state.position) if tp in self.seen else starts.get(tp, state.position)
             self.seen[tp] = Seen(end, state.position, state.highwater, asked)
         return batches
+
+    def held(self, tp: TP) -> int:
+        """The bytes of a partition that are fetched and not handled."""
+        fetched, place = self._fetched.get(tp), self.consumer.place_of(tp)
+        if not fetched or place is None:
+            self._fetched.pop(tp, None)
+            return 0
+        while fetched and fetched[0][0] <= place:
+            fetched.popleft()
+        return sum(size for _, size in fetched)
+
+    def _hold(self, tp: TP, start: int, records: list[Any]) -> None:
+        fetched = self._fetched.setdefault(tp, deque())
+        if fetched and start < fetched[-1][0]:  # it is read again: what was fetched before is dropped
+            fetched.clear()
+        fetched.append((records[-1].offset + 1, sum(map(size_of, records))))
 
     async def leave(self) -> None:
         """Leaves the group, so that others take over at once; a broker that does not answer is not waited for."""

@@ -171,6 +171,11 @@ class Consumer(driver.Consumer):
             return None
         return seen.asked if place.offset >= seen.end and seen.position >= seen.highwater else None
 
+    def place_of(self, tp: TP) -> int | None:
+        """The first offset that is not handled; ``None`` where the partition is another's. Any thread may ask."""
+        place = self._places.get(tp)
+        return None if place is None else place.offset
+
     def behind(self, tp: TP) -> int | None:
         """How many records the log has beyond what was handled; ``None`` while the broker has not said."""
         place, seen = self._places.get(tp), self._thread.seen.get(tp)

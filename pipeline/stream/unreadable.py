@@ -1,32 +1,86 @@
-"""Records that aiokafka cannot read: a header name that is not UTF-8 would stop every worker that fetches it, for ever.
+"""Records that aiokafka cannot read, or must not: they would stop every worker that fetches them, for ever.
 
-Such a record is handed on with a value that is not UTF-8 either, so that it ends like any other of its kind: rejected,
-counted, and the records around it read. Private names of aiokafka are used; its version is pinned exactly.
+A header name that is not UTF-8 ends aiokafka's parser; a batch that inflates to gigabytes ends the process. Such a
+record is handed on with a value that stands for what is wrong with it, so that it ends like any other of its kind:
+rejected, counted, and the records around it read. Of what nobody but workers writes, sizes are not limited here.
+
+Private names of aiokafka are used; its version is pinned exactly.
 """
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.consumer import fetcher
-from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy, decode_varint
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import (
+    DefaultRecordBatch,
+    _DefaultRecordBatchPy,
+    _DefaultRecordPy,
+    decode_varint,
+)
 from aiokafka.record.memory_records import MemoryRecords
 
-NOT_UTF8 = b"\xff"
+from pipeline.core.events import MAX_RECORD
+from pipeline.stream.inflating import MAX_INFLATED, Damaged, TooLarge, plain
+from pipeline.stream.topics import EVENTS
+
+NOT_UTF8: Final = b"\xff"
+TOO_LARGE: Final = bytes(MAX_RECORD + 1)  # one for all: it is looked at by its length alone
+MAX_READ: Final = 16 << 20  # bytes of values that one fetch of a partition hands on
 
 _OVERHEAD = 12  # bytes of a batch that its own length does not count: base offset and length
 _LENGTH = struct.Struct(">8xi")
+_MAGIC = 2
 
 
 def install() -> None:
-    """From here on every consumer of this process reads with :class:`Records`."""
+    """From here on every consumer of this process reads with what is below."""
     fetcher.MemoryRecords = Records
+    fetcher.PartitionRecords = PartitionRecords
+    fetcher.FetchResult = FetchResult
+
+
+class PartitionRecords(fetcher.PartitionRecords):
+    """What was fetched of one partition; of ``usage.events``, anybody may have written it."""
+
+    def __init__(self, tp: Any, records: "Records", *args: Any, **kwargs: Any) -> None:
+        records.limited = tp.topic == EVENTS
+        super().__init__(tp, records, *args, **kwargs)
+
+
+class FetchResult(fetcher.FetchResult):
+    """Hands on so many records, and no more bytes than :data:`MAX_READ` but for the last record's."""
+
+    _partition_records: Any
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        found: list[Any] = []
+        size = 0
+        for record in self._partition_records:
+            found.append(record)
+            size += size_of(record)
+            if size >= MAX_READ or (max_records is not None and len(found) >= max_records):
+                self._update_position()
+                break
+        else:
+            self._update_position()
+            self._partition_records = None
+        return found
+
+
+def size_of(record: Any) -> int:
+    """The bytes that a fetched record takes."""
+    return 0 if record.value is None or record.value is TOO_LARGE else len(record.value)
 
 
 class Records:
     """The batches of a fetched partition, as aiokafka reads them, each with a way to read it again."""
 
     def __init__(self, data: bytes) -> None:
+        self.limited = False
         self._data = data
         self._at = 0
         self._records = MemoryRecords(data)
@@ -40,15 +94,16 @@ class Records:
             return None
         size = _OVERHEAD + _LENGTH.unpack_from(self._data, self._at)[0]
         start, self._at = self._at, self._at + size
-        return _Batch(batch, self._data, start, self._at)
+        return _Batch(batch, self._data, start, self._at, limited=self.limited)
 
 
 class _Batch:
     """A batch that is read by the fast parser, and from where that gives up by the patient one."""
 
-    def __init__(self, batch: Any, data: bytes, start: int, end: int) -> None:
+    def __init__(self, batch: Any, data: bytes, start: int, end: int, *, limited: bool) -> None:
         self._batch = batch
         self._data, self._start, self._end = data, start, end
+        self._limited = limited
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -57,16 +112,42 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        read = 0
+        data = self._data[self._start : self._end]
+        if not self._limited or self._batch.magic < _MAGIC:
+            yield from _read(self._batch, data)
+            return
+        following = self._batch.base_offset  # after the last that was handed on
         try:
-            for record in self._batch:
+            inflated = plain(data, MAX_INFLATED)
+            del data
+            for record in _read(DefaultRecordBatch(inflated), inflated):
+                large = record.value is not None and len(record.value) > MAX_RECORD
+                yield self._instead(record.offset, TOO_LARGE) if large else record
+                following = record.offset + 1
+        except TooLarge:
+            yield from self._rest(following, TOO_LARGE)
+        except (Damaged, CorruptRecordException):
+            yield from self._rest(following, NOT_UTF8)
+
+    def _rest(self, start: int, value: bytes) -> Iterator[Any]:
+        """A record for each offset of the batch that was not handed on: the header alone says how many there are."""
+        return (self._instead(offset, value) for offset in range(start, self._batch.next_offset))
+
+    def _instead(self, offset: int, value: bytes) -> Any:
+        batch = self._batch
+        return _DefaultRecordPy(offset, batch.max_timestamp, batch.timestamp_type, None, value, [])
+
+
+def _read(batch: Any, data: bytes) -> Iterator[Any]:
+    read = 0
+    try:
+        for record in batch:
+            yield record
+            read += 1
+    except UnicodeDecodeError:
+        for place, record in enumerate(_Patient(bytearray(data))):
+            if place >= read:
                 yield record
-                read += 1
-        except UnicodeDecodeError:
-            patient = _Patient(bytearray(self._data[self._start : self._end]))
-            for place, record in enumerate(patient):
-                if place >= read:
-                    yield record
 
 
 class _Patient(_DefaultRecordBatchPy):

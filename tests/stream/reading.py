@@ -39,7 +39,7 @@ def main(address: str, path: Path, seconds: float) -> None:
             await asyncio.sleep(seconds)
             offsets = [record.offset for record in batch.records]
             assert offsets == list(range(offsets[0], batch.end))
-            assert all(record.value == b"%d" % record.offset for record in batch.records)
+            assert all(record.value.rstrip(b"\0") == b"%d" % record.offset for record in batch.records)
             notes.write(f"{batch.topic} {batch.partition} {offsets[0]} {offsets[-1]}\n")
 
         def forget(self, partition: int) -> None:

@@ -574,7 +574,7 @@ def test_the_versions_are_those_that_the_transport_was_written_for() -> None:
 
 def test_what_is_overridden_is_what_faust_calls(consumer: Any) -> None:
     own = {name for name in vars(Consumer) if inspect.isfunction(vars(Consumer)[name]) and not name.startswith("__")}
-    asked = {"caught_up", "behind", "made", "answered", "is_member"}
+    asked = {"place_of", "caught_up", "behind", "made", "answered", "is_member"}
     assert own - set(dir(driver.Consumer)) == asked | {
         "follow", "look", "finish", "_hop", "_handle", "_read_from_places"
     }  # fmt: skip
