@@ -62,7 +62,7 @@ class Attacker:
             for event in self.everybody:
                 for told, who, content in (
                     (found.subjects, event.subject, key.pseudonym(event.subject)),
-                    (found.events, event.id, key.token(event.subject, self.source, event.id)),
+                    (found.events, event.id, key.tokens([(event.subject, self.source, event.id)])),
                     (found.features, event.feature, key.seal("feature", event.feature)),
                 ):
                     if content in retained:
@@ -76,7 +76,7 @@ class Attacker:
             if not isinstance(batch, Contributions):
                 continue
             for columns, row in itertools.product(batch.windows, range(batch.rows)):
-                start, _, cell = columns.dictionary[columns.codes()[row]]
+                start, _, cell = columns.cell(row)
                 contents = [columns.pseudonyms[16 * row : 16 * row + 16], *filter(None, cell)]
                 if columns is batch.windows[0]:  # tokens are made under the shortest window's key
                     contents.append(batch.tokens[8 * row : 8 * row + 8])

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
 POLICY = SCHEMAS / "policy.toml"
 SOURCE = "shop-web"
 DAYS = ("2026-05-05", "2026-05-06")
-SUBJECTS = [f"subject-{number}" for number in range(240)]
+SUBJECTS = [f"subject-{number}" for number in range(160)]
 EVERYBODY = [
     Event(subject, f"e-{number}-{day}", f"{'search' if number % 3 else f'feature-of-{number}'}", day)
     for number, subject in enumerate(SUBJECTS)
