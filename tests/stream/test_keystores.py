@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -153,8 +153,11 @@ def test_files_and_topic_behave_the_same(kafka: dict[str, Any]) -> None:
 
 
 @pytest.fixture(params=["files", "topic"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path, kafka: dict[str, Any]) -> Open:
-    return in_files(str(tmp_path)) if request.param == "files" else in_a_topic(kafka)
+def opened(request: pytest.FixtureRequest, tmp_path: Path, kafka: dict[str, Any]) -> Iterator[Open]:
+    """One more worker's store, with these key-encryption keys."""
+    kind = in_files(str(tmp_path)) if request.param == "files" else in_a_topic(kafka)
+    with ExitStack() as stack:
+        yield lambda *keks: stack.enter_context(closing(kind(*keks)))
 
 
 OLD, NEW = bytes(32), bytes(range(32))
