@@ -43,11 +43,16 @@ def test_the_topics_are_made_once_as_they_are_declared(kafka: str, topics: list[
     assert topics == [f"made: {', '.join(t.name for t in TOPICS)}\n", "all topics were there already\n"]
     admin = KafkaAdminClient(bootstrap_servers=kafka)
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
-    made = admin.describe_configs(resources)["topic"]
+
+    def made() -> dict[str, dict[str, str]]:
+        described = admin.describe_configs(resources)["topic"]
+        return {topic: {name: each["value"] for name, each in entries.items()} for topic, entries in described.items()}
+
+    declared = {topic.name: dict(topic.config) for topic in TOPICS}
+    assert within(10, lambda: made() == declared), made()  # a broker learns what the controller has decided
     sizes = {each["name"]: len(each["partitions"]) for each in admin.describe_topics([t.name for t in TOPICS])}
     admin.close()
     for topic in TOPICS:
-        assert {name: entry["value"] for name, entry in made[topic.name].items()} == dict(topic.config)
         assert sizes[topic.name] == topic.partitions
 
 
