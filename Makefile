@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format audit audit-full bench schemas lock clean
+.PHONY: help demo test lint format audit audit-full bench bench-accuracy schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,15 @@ audit-full: .venv/.run ## the same at full size, in half an hour
 
 bench: .venv/.dev ## measure; prints ratios to a ceiling measured in the same run
 	@$(BIN)/python -m tests.bench
+
+var/pipelinedp/.done:
+	@$(PYTHON) -m venv var/pipelinedp
+	@echo "installing PipelineDP beside it …"
+	@var/pipelinedp/bin/python -m pip install --quiet --disable-pip-version-check pipeline-dp==0.3.1 python-dp==1.1.5 dill==0.4.1 numpy==2.4.6 scipy==1.17.1
+	@touch $@
+
+bench-accuracy: .venv/.dev var/pipelinedp/.done ## one release over 10,000,000 users: how near it comes, beside PipelineDP; writes var/accuracy.json
+	@$(BIN)/python -m tests.bench.accuracy --peer var/pipelinedp/bin/python
 
 schemas: .venv/.dev ## write the generated files of schemas/ from the code
 	@$(BIN)/python -c 'from pathlib import Path; from pipeline.schema_files import write_schemas; print(*write_schemas(Path("schemas")), sep="\n")'

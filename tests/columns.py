@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.bounding import mix
-from pipeline.core.contributions import Contributions, Ints, Progress, WindowColumns
+from pipeline.core.contributions import Contributions, Progress, WindowColumns
+from pipeline.core.numbers import Ints, mix
 from pipeline.core.pseudonyms import KeyStore
 from pipeline.core.statistics import Plan
 from pipeline.core.tallies import FOREVER, PartitionState, Tally
@@ -21,11 +21,12 @@ class Sender:
 
     def __init__(self, plan: Plan, names: Sequence[tuple[str, ...]], keys: KeyStore, seed: int = 0) -> None:
         self.plan = plan
-        self.names = names
         self.keys = keys
         self.seed = np.uint64(seed)
         self.sent = 0
-        self._sealed: dict[Window, list[tuple[bytes, ...]]] = {}
+        # Per dimension: its different values, and which of them each cell has.
+        self.values = [(list(dict.fromkeys(column)), _places(column)) for column in zip(*names, strict=True)]
+        self._of: dict[Window, list[list[bytes]]] = {}
 
     def batch(self, subjects: Ints, days: Ints, cells: Ints) -> Contributions:
         """One row an event: the subject's number, the day, the place of the cell in ``names``."""
@@ -43,40 +44,44 @@ class Sender:
         )
 
     def _columns(self, kind: Kind, subjects: Ints, days: Ints, cells: Ints) -> WindowColumns:
-        # A place in the dictionary is (which day's window, cell); days of one window repeat each other's entries.
         present = np.unique(days)
-        entries: dict[tuple[Window, int], int] = {}
-        first = np.zeros(len(present), dtype=np.int64)
-        dictionary: list[tuple[int, int, tuple[bytes, ...]]] = []
-        for place, day in enumerate(present.tolist()):
-            window = window_of(kind, day)
-            part = part_of(window, day)
-            if (window, part) not in entries:
-                entries[window, part] = len(dictionary)
-                dictionary += [(window.start, part, cell) for cell in self._cells(window)]
-            first[place] = entries[window, part]
-        windows = np.array([window_of(kind, day).start for day in present.tolist()], dtype=np.uint64)
+        spans = [(window_of(kind, day), part_of(window_of(kind, day), day)) for day in present.tolist()]
+        windows = list(dict.fromkeys(window for window, _ in spans))
         place_of_day = np.searchsorted(present, days)
-        salt = mix(windows + (np.uint64(1 + "dwm".index(kind[0])) << np.uint64(32)) + (self.seed << np.uint64(40)))
+        starts = np.array([window.start for window, _ in spans], dtype=np.uint64)
+        salt = mix(starts + (np.uint64(1 + "dwm".index(kind[0])) << np.uint64(32)) + (self.seed << np.uint64(40)))
         words = np.empty((len(subjects), 2), dtype="<u8")
         words[:, 0] = mix(subjects.astype(np.uint64) ^ salt[place_of_day])
         words[:, 1] = mix(words[:, 0] + np.uint64(1))
-        codes = (first[place_of_day] + cells).astype("<i4")
-        return WindowColumns(kind, words.tobytes(), codes.tobytes(), dictionary)
+        # Per dimension: all values of the first window, then all of the next.
+        window_of_day = np.array([windows.index(window) for window, _ in spans])
+        places = np.empty((1 + len(self.values), len(subjects)), dtype="<i4")
+        places[0] = place_of_day
+        for dimension, (met, value_of_cell) in enumerate(self.values):
+            places[1 + dimension] = window_of_day[place_of_day] * len(met) + value_of_cell[cells]
+        values = [
+            [(window.start, value) for window in windows for value in self._sealed(window)[dimension]]
+            for dimension in range(len(self.values))
+        ]
+        return WindowColumns(
+            kind, words.tobytes(), [(window.start, part) for window, part in spans], values, places.tobytes()
+        )
 
-    def _cells(self, window: Window) -> list[tuple[bytes, ...]]:
-        if window not in self._sealed:
+    def _sealed(self, window: Window) -> list[list[bytes]]:
+        """Per dimension, its values as rows of this window carry them."""
+        if window not in self._of:
             key = self.keys.window(window)
             assert key is not None
-            fields = [self.plan.fields[name] for name in self.plan.finest]
-            self._sealed[window] = [
-                tuple(
-                    value.encode() if field.declared else key.seal(field_name, value)
-                    for field_name, field, value in zip(self.plan.finest, fields, cell, strict=True)
-                )
-                for cell in self.names
+            self._of[window] = [
+                [value.encode() if self.plan.fields[name].declared else key.seal(name, value) for value in met]
+                for name, (met, _) in zip(self.plan.finest, self.values, strict=True)
             ]
-        return self._sealed[window]
+        return self._of[window]
+
+
+def _places(column: Sequence[str]) -> Ints:
+    order = {value: place for place, value in enumerate(dict.fromkeys(column))}
+    return np.array([order[value] for value in column])
 
 
 def tally_of(state: PartitionState, since: int, until: int) -> list[Tally]:

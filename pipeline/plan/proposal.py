@@ -61,7 +61,7 @@ def released_population(directory: Path, statistic: str) -> Population:
             [[total]] = statistics.sql(f"SELECT events FROM {view} WHERE {newest.format(view)}").to_numpy().tolist()
     users = np.maximum(buckets["users"].to_numpy(float), 0.0)
     shown = np.maximum(cells["n"].to_numpy(float), 0.0)
-    if not users.sum() or not shown.sum():
+    if not users.sum() or not shown.sum() or len(users) < 2:
         raise PopulationError("no month was released in which a cell is shown: come back when there is one")
     held_back = max(0.0, float(total) - shown.sum())
     rest = math.ceil(held_back / (shown[-1] / 2)) if shown[-1] else 0
@@ -71,12 +71,13 @@ def released_population(directory: Path, statistic: str) -> Population:
 
 
 def _spread(labels: list[str], users: Floats) -> Floats:
-    """Users by number of events, from buckets: even within a bucket, and halving every so many beyond the last edge."""
+    """Users by number of events, from buckets: even within one; beyond the last edge as they fell off before it."""
     edges = [int(label.rstrip("+").partition("-")[0]) for label in labels]
     events = np.zeros(min(MOST_EVENTS, 12 * edges[-1]) + 1)
     for low, high, n in zip(edges, edges[1:], users, strict=False):
         events[low:high] = n / (high - low)
-    tail = 0.5 ** (np.arange(len(events) - edges[-1]) / edges[-1])
+    stayed = min(0.9, max(0.01, users[-1] / max(1.0, users[-2:].sum())))  # of those at the edge before the last
+    tail = stayed ** (np.arange(len(events) - edges[-1]) / (edges[-1] - edges[-2]))
     events[edges[-1] :] = users[-1] * tail / tail.sum()
     shares: Floats = events / events.sum()
     return shares

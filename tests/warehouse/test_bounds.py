@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.core.counting import StatisticTally
 from pipeline.core.ledger import Ledger
 from pipeline.core.pseudonyms import WindowKey
 from pipeline.core.release import Release
 from pipeline.core.releasing import release_window
-from pipeline.core.tallies import StatisticTally, Tally
+from pipeline.core.tallies import Tally
 from pipeline.core.windows import KINDS, day_of, windows_between
 from pipeline.noise import OpenDPNoise
 from pipeline.testing import declarations
