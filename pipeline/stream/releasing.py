@@ -119,8 +119,11 @@ class Releaser:
         return [name for name in names if release_key(name, window.name) not in log.keys]
 
     def _release(self, log: ReleaseLog, windows: list[Window]) -> None:
+        names = {window: self._missing(log, window) for window in windows}
+        ledger = log.ledger.copy()
+        for window in windows:  # all of a commit is covered before anything of it is drawn
+            self.accountant.cover(window, names[window], ledger)
         releases = []
-        ledger = log.ledger.copy()  # with what is drawn here and not committed yet
         for window in windows:
             key = self.keys.window(window)
             if key is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.budget import Accountant
+from pipeline.core.budget import Accountant, OverBudget
 from pipeline.core.events import Record
 from pipeline.core.pseudonyms import KeyStore
 from pipeline.core.release import Release, decode_release
@@ -354,3 +354,32 @@ def plan_of(declared: Declarations, *names: str) -> Plan:
     """The plan with these statistics only."""
     kept: dict[str, Statistic] = {name: declared.plan.statistics[name] for name in names}
     return Plan(Statistics(version="less", statistics=kept), declared.registry)
+
+
+# -- what the month cannot pay
+
+
+def test_a_window_that_the_log_has_no_budget_for_is_refused_before_any_draw(releasing: Releasing) -> None:
+    """As after a change of the declarations within a month: what is in the log counts, whatever policy wrote it."""
+    modest = declarations(statistics=STATISTICS, day=0.01).accountant
+    modest.rho_cap = 0.015  # one day and a half: what another policy spent is as gone as what this one did
+    releasing.start(accountant=modest).handle(batch(*tallies(releasing.keys), *words()))
+    assert len(releasing.log()) == 2
+    noise = NoNoise()
+    again = releasing.start(noise, accountant=modest)
+    with pytest.raises(OverBudget, match=r"day-2026-05-06 .* May 2026 .* nothing was released"):
+        again.handle(batch(*tallies(releasing.keys, MAY_6), *words(MAY_6)))
+    assert noise.draws == []
+    assert len(releasing.log()) == 2
+    assert releasing.keys.window(MAY_6) is not None  # whoever corrects the declarations has it released then
+
+
+def test_windows_of_one_commit_share_the_budget(releasing: Releasing) -> None:
+    modest = declarations(statistics=STATISTICS, day=0.01).accountant
+    modest.rho_cap = 0.015
+    noise = NoNoise()
+    given = [*tallies(releasing.keys), *tallies(releasing.keys, MAY_6), *words(MAY_6)]
+    with pytest.raises(OverBudget):
+        releasing.start(noise, accountant=modest).handle(batch(*given))
+    assert noise.draws == []
+    assert releasing.log() == []
