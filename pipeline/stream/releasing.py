@@ -128,9 +128,9 @@ class Releaser:
             key = self.keys.window(window)
             if key is None:
                 raise KeyGone(window, "its key is destroyed")
-            tallies, names = self.gathered.tallies[window].values(), self._missing(log, window)
+            tallies = self.gathered.tallies[window].values()
             try:
-                releases += release_window(self.accountant, window, names, tallies, key, self.noise, ledger)
+                releases += release_window(self.accountant, window, names[window], tallies, key, self.noise)
             except InvalidTag:
                 raise KeyGone(window, "its key is not the one that its cells were sealed under") from None
         log.commit(releases)
