@@ -12,6 +12,7 @@
     core.release            what is public for ever
     warehouse               from releases to DuckDB, and to people
     stream                  Kafka and Faust around the core: topics, batches, keys, the three hops
+    policy, plan            what the policy costs, and what it will show
     stack, replay           the whole pipeline on one machine, over files
     audit                   attacks on all of it
 """
