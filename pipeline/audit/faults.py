@@ -52,9 +52,11 @@ _CHANGE = "change the table in pipeline/audit/faults.py"
 _numbers = itertools.count(1)
 
 
-def _every_delivery_is_new(token: Any) -> Any:
-    def around(self: Any, subject: str | None, source: str, event_id: str) -> bytes:
-        return bytes(token(self, subject, source, f"{event_id}/{next(_numbers)}"))
+def _every_delivery_is_new(tokens: Any) -> Any:
+    def around(self: Any, events: Any) -> bytes:
+        return bytes(
+            tokens(self, [(subject, source, f"{which}/{next(_numbers)}") for subject, source, which in events])
+        )
 
     return around
 
@@ -70,6 +72,8 @@ def _forgetful(begin: Any) -> Any:
     def around(self: Any, *arguments: Any, **more: Any) -> None:
         begin(self, *arguments, **more)
         self.keys = set()
+        if hasattr(self, "ledger"):  # which would refuse to pay twice
+            self.ledger = type(self.ledger)()
 
     return around
 
@@ -156,9 +160,10 @@ def _exact_total(release_window: Any) -> Any:
 
 
 def _released_twice(release_window: Any) -> Any:
-    def around(accountant: Any, window: Any, names: Any, tallies: Any, *more: Any) -> Any:
+    def around(accountant: Any, window: Any, names: Any, tallies: Any, key: Any, noise: Any, *more: Any) -> Any:
         parts, names = list(tallies), list(names)
-        once, again = (release_window(accountant, window, names, parts, *more) for _ in range(2))
+        once = release_window(accountant, window, names, parts, key, noise, *more)
+        again = release_window(accountant, window, names, parts, key, noise)
         return once + [msgspec.structs.replace(release, number=2) for release in again]
 
     return around
@@ -170,7 +175,7 @@ _RELEASE_WINDOW = "pipeline.core.releasing:release_window"
 _NOT_ZERO = '(exact["users"][i] if threshold is None else n >= threshold)]'
 
 FAULTS = (
-    Fault("no de-duplication", "A0", (("pipeline.core.pseudonyms:WindowKey.token", _every_delivery_is_new),)),
+    Fault("no de-duplication", "A0", (("pipeline.core.pseudonyms:WindowKey.tokens", _every_delivery_is_new),)),
     Fault("bounds per wrong partition", "A0", (("pipeline.core.pseudonyms:Router.partition", _anywhere),)),
     Fault(
         "true count against k",

@@ -299,17 +299,14 @@ class Lost(MemoryKeyStore):
 
 def rows(kept: Sequence[object], day: date) -> set[bytes]:
     """The pseudonyms of a day."""
-    found: set[bytes] = set()
-    for batch in kept:
-        if isinstance(batch, Contributions):
-            columns = batch.windows[0]
-            of_day = [columns.dictionary[code][0] == day_of(day) for code in columns.codes().tolist()]
-            found |= {
-                columns.pseudonyms[PSEUDONYM_BYTES * row : PSEUDONYM_BYTES * (row + 1)]
-                for row, its in enumerate(of_day)
-                if its
-            }
-    return found
+    return {
+        columns.pseudonyms[PSEUDONYM_BYTES * row : PSEUDONYM_BYTES * (row + 1)]
+        for batch in kept
+        if isinstance(batch, Contributions)
+        for columns in batch.windows[:1]
+        for row in range(batch.rows)
+        if columns.cell(row)[0] == day_of(day)
+    }
 
 
 def left(route: bytes) -> Iterator[bytes | None]:

@@ -42,7 +42,7 @@ def run_attack(attack: Attack, *, full: bool, seed: int, report: Report) -> Outc
 
 
 def run_attacks(attacks: Sequence[Attack], *, full: bool, seed: int, processes: int, watch: Watch) -> Iterator[Outcome]:
-    """One outcome an attack, in the order of the list; each runs in a process of its own kind, the longest first."""
+    """One outcome an attack, in the order of the list; each in a process of its own, the longest first."""
     with Manager() as manager, ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         said = manager.Queue()
         futures = {

@@ -70,18 +70,18 @@ def test_a_function_that_others_import_by_name_is_faulty_there_too() -> None:
 
 
 def test_what_was_planted_first_is_taken_out_when_the_rest_does_not_fit() -> None:
-    token = WindowKey.token
+    tokens = WindowKey.tokens
     fault = Fault(
         "half",
         "A0",
         (
-            ("pipeline.core.pseudonyms:WindowKey.token", lambda _: None),
+            ("pipeline.core.pseudonyms:WindowKey.tokens", lambda _: None),
             ("pipeline.core.pseudonyms:Router.partition", Edit("a text that is not there", "")),
         ),
     )
     with pytest.raises(DoesNotFit, match=r"half: .*Router.partition reads differently now"), planted(fault):
         pass
-    assert WindowKey.token is token
+    assert WindowKey.tokens is tokens
 
 
 def test_a_fault_of_a_function_that_is_gone_says_so() -> None:

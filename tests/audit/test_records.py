@@ -1,19 +1,20 @@
 """One subject's event in a record of several takes nobody else's with it."""
 
-import msgspec
 import pytest
 
 from pipeline.audit.worlds import line
-from pipeline.core.events import Decoder
-from pipeline.testing import Form, declarations, record
+from pipeline.testing import Form, declarations, record, run
 
 GOOD = line("u-1", "2026-05-05T12:00:00Z", 1, feature="search")
-DEEP = GOOD.replace(b'"source"', b'"more":' + b"[" * 2_000 + b"]" * 2_000 + b',"source"')
+OTHER = line("u-2", "2026-05-05T12:00:00Z", 2, feature="search")
+DEEP = line("u-3", "2026-05-05T12:00:00Z", 3, feature="search").replace(
+    b'"source"', b'"more":' + b"[" * 2_000 + b"]" * 2_000 + b',"source"'
+)
 
 
 def accepted(form: Form) -> int:
-    decoded = Decoder(declarations().registry).decode(record(GOOD, DEEP, GOOD, form=form))
-    return sum(isinstance(each.event, msgspec.Struct) for each in decoded)
+    """How many of three events are counted, of which the second is nested too deep."""
+    return run(declarations(), [record(GOOD, DEEP, OTHER, form=form)]).accepted
 
 
 def test_an_event_that_is_nested_too_deep_takes_no_other_line_with_it() -> None:
