@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -11,15 +12,19 @@ from pipeline.core.windows import date_of
 Random = np.random.Generator
 
 
-@dataclass(frozen=True)
-class Deed:
-    """One delivery of one event. ``phase``: before (0) or after (1) the first day was closed. ``unit``: what it is part
-    of, a subject's month or an event of nobody.
-    """
+class Unit(NamedTuple):
+    """What is protected: a subject's month, or one event of nobody."""
 
     subject: str | None
+    what: str
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One delivery of one event. ``phase``: before (0) or after (1) the first day was closed."""
+
     phase: int
-    unit: object
+    unit: Unit
     text: bytes
 
 
@@ -114,6 +119,6 @@ def _deliveries(random: Random, name: str | None, way: Way, number: int, since: 
     if name is not None:
         event["subject"] = name
     text = _as_is(event) if way.odd is None or random.integers(2) else way.odd(event, random)
-    unit = (name, f"{day:%Y-%m}") if name is not None else (None, number)
+    unit = Unit(name, f"{number}" if name is None else f"{day:%Y-%m}")
     times = int(random.integers(1, way.deliveries + 1))
-    return [Deed(name, int(random.random() < way.late), unit, text) for _ in range(times)]
+    return [Deed(int(random.random() < way.late), unit, text) for _ in range(times)]

@@ -1,22 +1,27 @@
 """A0: record and replay on neighbouring inputs. What one subject did in one month is taken away; exact numbers move
 by no more than was paid for, and nothing else moves.
 
-Each small world has subjects who try to be seen, over a few days of two months. It is recorded once, and replayed for
-each subject, each month and some events of nobody with that part missing and with everything else rearranged: other
-records, other forms, other source partitions, another number of tally partitions, batches fetched twice, a worker
-that starts anew. What the noise is asked to hide is compared (declared unit and bounds: decision 0005). Adding and
-removing are one pair.
+Each small world has subjects who try to be seen, over a few days of two months. It is recorded; then one subject's
+month after the other, or an event of nobody, is taken away until nothing is left, and what remains is replayed each
+time with everything rearranged: other records, other forms, other source partitions, another number of tally
+partitions, batches fetched twice, a worker that starts anew. What the noise is asked to hide is compared with the
+step before (unit and bounds: decision 0005). Adding and removing are one pair.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
+from itertools import count, repeat
+from multiprocessing import get_context
+from os import cpu_count
 
 import numpy as np
 
-from pipeline.audit.crowd import Deed, crowd
+from pipeline.audit.crowd import Deed, Unit, crowd
 from pipeline.audit.estimates import rate_at_least
 from pipeline.audit.findings import Finding, Report, at_most
 from pipeline.audit.worlds import NDJSON, Kept
@@ -36,9 +41,12 @@ SPANS = (
     (date(2026, 12, 31), date(2027, 1, 2)),
     (date(2026, 6, 29), date(2026, 7, 2)),
 )
+POOLED = 5_000  # pairs from which on all processors take part
+AT_ONCE = 64  # worlds
 ROUNDING = 1e-9
 
-SMALL = """
+SMALL = (
+    """
 version = "audit"
 [statistics.by_country]
 description = "Declared cells."
@@ -47,6 +55,14 @@ measures = ["users", "events"]
 max_cells = 2
 max_events = { day = 3, week = 4, month = 5 }
 total = true
+[statistics.intensity]
+description = "A histogram."
+measures = ["users"]
+max_cells = 1
+histogram = [1, 2, 4, 8]
+""",
+    """
+version = "audit"
 [statistics.by_feature]
 description = "Open cells."
 dimensions = ["feature", "duration_ms"]
@@ -54,12 +70,8 @@ measures = ["users", "events"]
 max_cells = { day = 1, week = 2, month = 3 }
 max_events = 2
 total = true
-[statistics.intensity]
-description = "A histogram."
-measures = ["users"]
-max_cells = 1
-histogram = [1, 2, 4, 8]
-"""
+""",
+)
 
 
 @dataclass
@@ -92,11 +104,15 @@ class Moved:
 
 def run(n: int, seed: int, report: Report) -> Iterator[Finding]:
     """At least ``n`` pairs."""
-    moved, number = Moved(), 0
-    while moved.pairs < n:
-        moved += try_world(seed, number)
-        number += 1
-        report(min(moved.pairs, n), n)
+    moved = Moved()
+    with ExitStack() as stack:
+        worlds: Iterator[Moved] = (try_world(seed, number) for number in count())
+        if n >= POOLED:
+            pool = stack.enter_context(ProcessPoolExecutor(cpu_count() or 1, mp_context=get_context("spawn")))
+            worlds = in_batches(pool, seed)
+        while moved.pairs < n:
+            moved += next(worlds)
+            report(min(moved.pairs, n), n)
     lower = rate_at_least(moved.over, moved.pairs, 0.05)
     tried = "a subject's month or an event of nobody taken away, all else rearranged; largest ratio to the declared"
     yield at_most("A0 neighbours: L0", f"{tried} number of cells", moved.pairs, moved.cells, 1.0, lower=lower)
@@ -118,17 +134,25 @@ def run(n: int, seed: int, report: Report) -> Iterator[Finding]:
     yield at_most("A0 neighbours: replays", tried, moved.rearranged, moved.replays, 0)
 
 
+def in_batches(pool: ProcessPoolExecutor, seed: int) -> Iterator[Moved]:
+    """Worlds in order, so many at once as there are processors to try them."""
+    for batch in count():
+        numbers = range(AT_ONCE * batch, AT_ONCE * (batch + 1))
+        yield from pool.map(try_world, repeat(seed), numbers, chunksize=4)
+
+
 def try_world(seed: int, number: int) -> Moved:
-    """One world: recorded, rearranged, and replayed for each pair."""
+    """One world: recorded, rearranged, and replayed with one part after the other taken away, until nothing is left."""
     random = np.random.default_rng((seed, number))
     world = World(number, random)
-    recorded = world.count(world.deeds, random)
-    moved = Moved(rearranged=1, replays=int(not same(recorded, world.count(world.deeds, random))))
-    for gone in world.parts():
-        rest = [deed for place, deed in enumerate(world.deeds) if place not in gone]
-        moved += compare(
-            world.declared, recorded, world.count(rest, random), alone=world.deeds[min(gone)].subject is None
-        )
+    deeds = world.deeds
+    recorded = world.count(deeds, random)
+    moved = Moved(rearranged=1, replays=int(not same(recorded, world.count(deeds, random))))
+    for unit in world.units(random):
+        deeds = [deed for deed in deeds if deed.unit != unit]
+        less = world.count(deeds, random)
+        moved += compare(world.declared, recorded, less, alone=unit.subject is None)
+        recorded = less
     return moved
 
 
@@ -140,27 +164,25 @@ def shipped() -> Declarations:
 
 
 @cache
-def small() -> Declarations:
-    """One of each kind, with bounds of other sizes."""
-    return declarations(statistics=SMALL, delta=1.0, max_epsilon=1e9)
+def small(which: int) -> Declarations:
+    """Some of each kind, with bounds of other sizes."""
+    return declarations(statistics=SMALL[which], delta=1.0, max_epsilon=1e9)
 
 
 class World:
     """A few subjects, what they did in a span of days, and the workers that hear of it."""
 
     def __init__(self, number: int, random: np.random.Generator) -> None:
-        self.since, self.until = (day_of(day) for day in SPANS[number // 4 % len(SPANS)])
-        self.declared = shipped() if number % 4 == 3 else small()
+        self.since, self.until = (day_of(day) for day in SPANS[number // 8 % len(SPANS)])
+        self.declared = shipped() if number % 8 == 7 else small(number % 2)
         self.keys = Kept(f"{number}")
         self.deeds = crowd(random, self.since, self.until)
         self.ingests: dict[int, Ingest] = {}
 
-    def parts(self) -> Iterator[set[int]]:
-        """Places of what is taken away: a subject's month, or all deliveries of an event of nobody."""
-        found: dict[object, set[int]] = {}
-        for place, deed in enumerate(self.deeds):
-            found.setdefault(deed.unit, set()).add(place)
-        yield from found.values()
+    def units(self, random: np.random.Generator) -> list[Unit]:
+        """What is taken away, in some order: a subject's month, or an event of nobody with all its deliveries."""
+        found = list(dict.fromkeys(deed.unit for deed in self.deeds))
+        return [found[place] for place in random.permutation(len(found)).tolist()]
 
     def count(self, deeds: Sequence[Deed], random: np.random.Generator) -> "Counted":
         """The deeds through all hops, in some arrangement of records, partitions, batches and restarts."""
@@ -198,7 +220,7 @@ def arranged(
     rest = list(deeds)
     while rest:
         source, batch = int(random.integers(sources)), []
-        for _ in range(int(random.integers(1, 4))):
+        for _ in range(int(random.integers(1, 8))):
             size = int(random.integers(1, 12))
             texts, rest = [deed.text for deed in rest[:size]], rest[size:]
             if not texts:

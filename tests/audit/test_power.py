@@ -120,12 +120,12 @@ def test_subjects_reach_their_bounds_so_that_one_more_would_be_over() -> None:
 
 def test_a_changed_count_of_draws_is_a_change_of_control_flow() -> None:
     noise = NoNoise()
-    releases = list(run(small(), [], noise=noise, since=SINCE, until=UNTIL).releases)
+    releases = list(run(small(0), [], noise=noise, since=SINCE, until=UNTIL).releases)
     one = Counted(releases, noise.draws)
     other = Counted(releases, [(n + 1, sigma) for n, sigma in noise.draws])
-    assert compare(small(), one, one, alone=False).flow == 0
-    assert compare(small(), one, other, alone=False).flow == 1
-    assert compare(small(), one, Counted(releases[1:], noise.draws), alone=False).flow == 1
+    assert compare(small(0), one, one, alone=False).flow == 0
+    assert compare(small(0), one, other, alone=False).flow == 1
+    assert compare(small(0), one, Counted(releases[1:], noise.draws), alone=False).flow == 1
 
 
 def test_a_file_with_another_comment_is_seen_to_differ() -> None:
