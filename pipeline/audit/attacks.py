@@ -33,7 +33,7 @@ class Attack:
 
 
 ATTACKS = (
-    Attack("A0", "record and replay on neighbouring inputs", neighbours.run, 1_500, 100_000, 9),
+    Attack("A0", "record and replay on neighbouring inputs", neighbours.run, 1_000, 100_000, 9),
     Attack("A1", "the mechanism alone", mechanism.run, 500_000, 1_000_000, 4),
     Attack("A2", "the whole stack in one run", canaries.run, 8_000, 20_000, 6),
     Attack("A3", "values that one subject alone has", uniques.run, 40_000, 1_000_000, 5),

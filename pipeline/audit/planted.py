@@ -13,7 +13,7 @@ from pipeline.audit.findings import Finding, Report, at_least, at_most, no_repor
 Run = Callable[[int, int, Report], Iterator[Finding]]
 
 TRIALS: dict[str, tuple[Run, int]] = {
-    "A0": (neighbours.run, 150),
+    "A0": (neighbours.run, 100),
     "A1": (mechanism.run, 50_000),
     "A3": (uniques.run, 2_000),
     "A4": (retries.run, 6),
