@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol
 import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from pipeline.core.events import Record
 from pipeline.stream.fetching import Thread
@@ -249,20 +250,11 @@ class Consumer(driver.Consumer):
 
     def _to_message(self, tp: TP, fetched: Any) -> Any:
         start, records = fetched
-        batch = Batch(
-            tp.topic,
-            tp.partition,
-            min(start, records[0].offset),
-            [
-                Record(r.offset, r.timestamp / 1000, tuple((n, v) for n, v in r.headers if v is not None), r.value)
-                for r in records
-            ],
-        )
+        batch = Batch(tp.topic, tp.partition, min(start, records[0].offset), records)
         last = records[-1]
         self._read_offset[tp] = last.offset  # else Faust takes the batch for a gap, or for one from before a seek
-        message = super()._to_message(tp, last)
-        message.key, message.value = None, batch
-        return message
+        of = self.app.consumer_generation_id
+        return ConsumerMessage(*tp, last.offset, last.arrived, 1, (), None, batch, None, tp=tp, generation_id=of)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in self._places if topics is None or tp in topics or tp.topic in topics)

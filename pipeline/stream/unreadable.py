@@ -21,7 +21,7 @@ from aiokafka.record.default_records import (
 )
 from aiokafka.record.memory_records import MemoryRecords
 
-from pipeline.core.events import MAX_RECORD
+from pipeline.core.events import MAX_RECORD, Record
 from pipeline.stream.inflating import MAX_INFLATED, Damaged, TooLarge, plain
 from pipeline.stream.topics import EVENTS
 
@@ -48,6 +48,17 @@ class PartitionRecords(fetcher.PartitionRecords):
         records.limited = tp.topic == EVENTS
         super().__init__(tp, records, *args, **kwargs)
 
+    @staticmethod
+    def _consumer_record(_: Any, record: Any) -> Record:
+        """A record as the core knows it: aiokafka's own takes 3 µs to make."""
+        return new_record(record)
+
+
+def new_record(record: Any) -> Record:
+    """From a record as it was read off the wire."""
+    values = (record.offset, record.timestamp / 1000, tuple(record.headers), record.value)
+    return tuple.__new__(Record, values)
+
 
 class FetchResult(fetcher.FetchResult):
     """Hands on so many records, and no more bytes than :data:`MAX_READ` but for the last record's."""
@@ -59,7 +70,7 @@ class FetchResult(fetcher.FetchResult):
             return []
         found: list[Any] = []
         size = 0
-        for record in self._partition_records:
+        for record in self._partition_records._records_iterator:
             found.append(record)
             size += size_of(record)
             if size >= MAX_READ or (max_records is not None and len(found) >= max_records):
