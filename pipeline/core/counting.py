@@ -95,7 +95,11 @@ def count_statistic(plan: Plan, name: str, kind: Kind, state: WindowState, *, bo
         return _histogram(state, statistic.histogram)
     projection, names = _project(finest[:, 1:], values, plan.places(statistic))
     most = statistic.cells(kind) if bounded else None
-    subjects, where, events = bound(state.pairs, projection, finest[:, 0].astype(np.int64), _hashes(names), most)
+    choice = most is not None and most < len(names)
+    hashes = _hashes(names) if choice else np.empty(0, dtype=np.uint64)
+    subjects, where, events = bound(
+        state.pairs, projection, finest[:, 0].astype(np.int64), hashes, most if choice else None
+    )
     if bounded:
         events = np.minimum(events, statistic.bound("events", kind))
     users_of = np.bincount(where, minlength=len(names))

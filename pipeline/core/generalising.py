@@ -1,5 +1,6 @@
 """Columns of registered fields become columns of the values that are counted, each distinct value looked at once."""
 
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -20,8 +21,8 @@ class Generaliser:
 
     def __init__(self, registry: Registry, finest: tuple[str, ...]) -> None:
         self._finest = finest
-        self._fields: list[tuple[str, Values | Amounts]] = [
-            (name, Amounts(field) if field.kind == "amount" else Values(field))
+        self._fields: list[tuple[str, attrgetter[Any], Values | Amounts]] = [
+            (name, attrgetter(name), Amounts(field) if field.kind == "amount" else Values(field))
             for name, field in registry.fields.items()
             # The others become a declared value or ``other`` whatever they are, and nobody counts them.
             if name in finest or field.kind in ("name", "amount")
@@ -31,8 +32,8 @@ class Generaliser:
         """The columns of the finest cell; and each row's first refused field's place in :data:`REFUSALS`, or -1."""
         columns = []
         refused = np.full(len(data), -1, dtype=np.int64)
-        for name, field in self._fields:
-            met, numbers = field.column([getattr(each, name) for each in data])
+        for name, value_of, field in self._fields:
+            met, numbers = field.column(list(map(value_of, data)))
             bad = numbers < 0
             if bad.any():
                 refused = np.where((refused < 0) & bad, -1 - numbers, refused)
@@ -62,7 +63,7 @@ class Values(dict[str | None, int]):
         if len(self) > _CACHE:
             self.clear()
             self._places = {None: 0}
-        numbers = np.array([self[value] for value in values], dtype=np.int64)
+        numbers = np.fromiter(map(self.__getitem__, values), dtype=np.int64, count=len(values))
         return list(self._places), numbers
 
 

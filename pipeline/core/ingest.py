@@ -166,9 +166,9 @@ def generalise_fields(ingest: Ingest, batch: Batch) -> None:
 
 def route(ingest: Ingest, batch: Batch) -> None:
     """A keyed hash of the subject, or of the event where nobody is known, chooses the partition."""
-    partition = ingest.router.partition
     whose = [f"{e.source}\0{e.id}" if e.subject is None else e.subject for e in batch.events]
-    batch.partitions = np.array([partition(each) for each in whose], dtype=np.int64)
+    met, of = numbered(whose)
+    batch.partitions = np.array(list(map(ingest.router.partition, met)), dtype=np.int64)[of]
 
 
 def pseudonymise(ingest: Ingest, batch: Batch) -> None:

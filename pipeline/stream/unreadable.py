@@ -123,6 +123,17 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        if self._limited and self._batch.magic >= _MAGIC:
+            try:
+                inflated = plain(self._data[self._start : self._end], MAX_INFLATED)
+                if len(inflated) <= MAX_RECORD:  # then none of its records is over the limit
+                    return iter(list(DefaultRecordBatch(inflated)))
+            except (TooLarge, Damaged, CorruptRecordException, UnicodeDecodeError):
+                pass  # something is wrong with it: find out where
+        return self._patiently()
+
+    def _patiently(self) -> Iterator[Any]:
+        """One by one, up to where something is wrong, and with something instead of the rest."""
         data = self._data[self._start : self._end]
         if not self._limited or self._batch.magic < _MAGIC:
             yield from _read(self._batch, data)

@@ -83,7 +83,7 @@ class Contest:
             )
         self._producer.flush()
 
-    def run(self, contender: str, python: str, timeout: float = 900, **environment: str) -> Result:
+    def run(self, contender: str, python: str, **environment: str) -> Result:
         """One contender from its start to its answer."""
         process = subprocess.Popen(
             [python, "-m", f"tests.bench.contenders.{contender}"],

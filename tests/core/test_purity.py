@@ -67,7 +67,7 @@ def test_the_core_knows_no_clock_no_files_and_no_kafka(path: Path) -> None:
     tree = ast.parse(path.read_text())
     allowed = {
         "bisect", "collections", "cryptography", "dataclasses", "datetime", "enum", "functools", "hashlib", "itertools",
-        "math", "msgspec", "numpy", "pipeline", "re", "statistics", "struct", "typing", "zoneinfo",
+        "math", "msgspec", "numpy", "operator", "pipeline", "re", "statistics", "struct", "typing", "zoneinfo",
     }  # fmt: skip
     modules = imported(tree)
     assert {m.split(".")[0] for m in modules} <= allowed

@@ -11,7 +11,6 @@ from tests.bench.common import Clock, Pseudonyms, Row
 clock, pseudonyms = Clock(), Pseudonyms()
 decode = msgspec.json.Decoder().decode
 answer: dict[Any, Row] = {}
-left = clock.events
 
 
 @pw.udf(deterministic=True)

@@ -1,5 +1,6 @@
 """Faust as its tutorial has it: an agent over a topic, one event after the other."""
 
+import itertools
 from collections import defaultdict
 
 import faust
@@ -22,12 +23,11 @@ app = faust.App(
 )
 users: dict[tuple[str, ...], set[bytes]] = defaultdict(set)
 events: dict[tuple[str, ...], int] = defaultdict(int)
-left = clock.events
+counted = itertools.count(1)
 
 
 @app.agent(app.topic(clock.topic, value_serializer="raw"))
 async def count(stream: faust.Stream) -> None:
-    global left
     async for value in stream:
         clock.begin()
         event = msgspec.json.decode(value)
@@ -35,8 +35,7 @@ async def count(stream: faust.Stream) -> None:
         cell = (day, data["feature"], data["platform"], data["app_version"])
         users[cell].add(pseudonyms.of(day, event["subject"]))
         events[cell] += 1
-        left -= 1
-        if not left:
+        if next(counted) == clock.events:
             clock.end((*cell, len(who), events[cell]) for cell, who in users.items())
 
 
