@@ -134,7 +134,8 @@ def report(results: list[dict[str, object]], rows: Rows, events: int) -> str:
     for each in results:
         ratios = [n / r.seconds / ceiling for n, r, ceiling in rows[str(each["name"])]]
         lines.append(
-            f"| {each['name']} | {each['events_per_s']:,} | {each['ratio']:.2f} ({min(ratios):.2f} - {max(ratios):.2f}) "
+            f"| {each['name']} | {each['events_per_s']:,} "
+            f"| {each['ratio']:.2f} ({min(ratios):.2f} - {max(ratios):.2f}) "
             f"| {each['cpu_s_per_million']} | {each['peak_rss_mb']} |"
         )
     return "\n".join([*lines, "", *NOTES, ""])
@@ -148,8 +149,8 @@ def cores() -> int:
 
 NOTES = (
     "Everybody counts users and events per day, feature, platform and version, under a pseudonym per day, and all",
-    "answers were the same. The peers' examples count by the hour; Headcount's shortest window is the day, so the clock",
-    "of the input runs 24 times slower: as many windows, the same work. The clock runs from the first event that a",
+    "answers were the same. The peers' examples count by the hour; Headcount's shortest window is the day, so the",
+    "clock of the input runs 24 times slower: as many windows, the same work. The clock runs from the first event that a",
     "contender is handed until its answer is complete; for Headcount that is the last tally of the last closed window,",
     "both hops through the broker. The ceiling is the same client on the topic of one event a record, before and after",
     f"the others of the round. Plain Faust reads {SLOW_EVENTS:,} events only. quixstreams, bytewax and pathway run in",

@@ -33,8 +33,8 @@ def measure() -> str:
     lines = [
         "## Open state",
         "",
-        f"{PAIRS_EACH} pairs a subject, two events a pair. Bytes a pair are those of pairs, subjects and cells; the tokens",
-        "that find duplicates take 14 to 28 bytes an event of the shortest window beside them.",
+        f"{PAIRS_EACH} pairs a subject, two events a pair. Bytes a pair are those of pairs, subjects and cells; the",
+        "tokens that find duplicates take 14 to 28 bytes an event of the shortest window beside them.",
         "",
         "| pairs | MB | bytes a pair | CPU s per million rows | peak MB of the process |",
         "|---|---|---|---|---|",
@@ -45,7 +45,8 @@ def measure() -> str:
         spent = time.process_time() - began
         size = state.nbytes
         lines.append(
-            f"| {pairs:,} | {size / 1e6:.0f} | {size / pairs:.1f} | {spent / 2 / pairs * 1e6:.2f} | {peak_rss_mb():.0f} |"
+            f"| {pairs:,} | {size / 1e6:.0f} | {size / pairs:.1f} "
+            f"| {spent / 2 / pairs * 1e6:.2f} | {peak_rss_mb():.0f} |"
         )
     return "\n".join([*lines, ""])
 
