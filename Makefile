@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format audit audit-full bench bench-accuracy schemas lock clean
+.PHONY: help demo test lint format audit audit-full bench bench-short bench-accuracy schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,7 +43,7 @@ audit: .venv/.run ## try to break the promise, in minutes; leaves var/audit.json
 audit-full: .venv/.run ## the same at full size, in half an hour
 	@$(BIN)/headcount audit --full
 
-bench: .venv/.dev ## measure; prints ratios to a ceiling measured in the same run
+bench: .venv/.dev ## measure beside a ceiling and beside other frameworks; writes tests/bench/RESULTS.md and var/bench.json
 	@$(BIN)/python -m tests.bench
 
 var/pipelinedp/.done:
@@ -54,6 +54,9 @@ var/pipelinedp/.done:
 
 bench-accuracy: .venv/.dev var/pipelinedp/.done ## one release over 10,000,000 users: how near it comes, beside PipelineDP; writes var/accuracy.json
 	@$(BIN)/python -m tests.bench.accuracy --peer var/pipelinedp/bin/python
+
+bench-short: .venv/.dev ## the core alone, against what parsing costs; fails where something became many times slower
+	@$(BIN)/python -m tests.bench --short
 
 schemas: .venv/.dev ## write the generated files of schemas/ from the code
 	@$(BIN)/python -c 'from pathlib import Path; from pipeline.schema_files import write_schemas; print(*write_schemas(Path("schemas")), sep="\n")'

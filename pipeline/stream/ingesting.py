@@ -1,5 +1,6 @@
 """The first hop around its core: which records came, what the source partition may promise, where the results go."""
 
+import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator
@@ -77,8 +78,8 @@ class IngestHop:
                 closed = self._closed_before(batch.partition, records[0].offset) if self.replay else None
                 lap = self.meter.laps()
                 result = self.core.ingest(batch.partition, records, closed, lap)
-                for partition, contributions in result.contributions.items():
-                    await self.send(CONTRIBUTIONS, partition, encode_contribution(contributions))
+                encoded = {number: encode_contribution(each) for number, each in result.contributions.items()}
+                await asyncio.gather(*(self.send(CONTRIBUTIONS, number, value) for number, value in encoded.items()))
                 if result.rejections:
                     await self.send(REJECTIONS, 0, encode_rejections(result.rejections))
                 lap("send")

@@ -7,6 +7,7 @@ without a broker, and fails where it costs many times what parsing the events co
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -142,15 +143,13 @@ def report(results: list[dict[str, object]], rows: Rows, events: int) -> str:
 
 
 def cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0))
 
 
 NOTES = (
     "Everybody counts users and events per day, feature, platform and version, under a pseudonym per day, and all",
     "answers were the same. The peers' examples count by the hour; Headcount's shortest window is the day, so the",
-    "clock of the input runs 24 times slower: as many windows, the same work. The clock runs from the first event that a",
+    "clock of the input runs 24 times slower: as many windows, the same work. Time runs from the first event that a",
     "contender is handed until its answer is complete; for Headcount that is the last tally of the last closed window,",
     "both hops through the broker. The ceiling is the same client on the topic of one event a record, before and after",
     f"the others of the round. Plain Faust reads {SLOW_EVENTS:,} events only. quixstreams, bytewax and pathway run in",
