@@ -59,6 +59,12 @@ class Settings:
     session_timeout: float = setting(
         "HEADCOUNT_SESSION_TIMEOUT", 30.0, "seconds until a silent worker's partitions are given away"
     )
+    checkpoints: str = setting(
+        "HEADCOUNT_CHECKPOINTS", "", "a directory for the open windows' sealed state; none when empty"
+    )
+    checkpoint_seconds: float = setting(
+        "HEADCOUNT_CHECKPOINT_SECONDS", 60.0, "the least time between two checkpoints of a partition"
+    )
     http: str = setting(
         "HEADCOUNT_HTTP", "", "host:port, or a port of 127.0.0.1, for /livez, /readyz and /metrics; off when empty"
     )

@@ -29,6 +29,18 @@ class Pairs:
         """What the state takes: subjects, pairs, and rows that wait."""
         return self._subjects.nbytes + self._pairs.nbytes + self._counts.nbytes + 8 * self._rows
 
+    def save(self) -> tuple[Words, Words, npt.NDArray[np.uint32]]:
+        """The subjects' pseudonyms by their number, the pairs, and the events of each."""
+        self._merge()
+        return self._subjects.keys, self._pairs, self._counts
+
+    @classmethod
+    def made_of(cls, subjects: Words, pairs: Words, counts: npt.NDArray[np.uint32]) -> "Pairs":
+        """The inverse of :meth:`save`."""
+        made = cls()
+        made._subjects, made._pairs, made._counts = Numbers.made_of(subjects), pairs, counts
+        return made
+
     def append(self, words: Words, codes: Ints) -> None:
         """Adds rows of one event each: pseudonyms (rows × 2) and codes of cells."""
         if not len(codes):

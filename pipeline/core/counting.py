@@ -1,6 +1,7 @@
 """What one open window holds, and the exact counts that come of it when it closes."""
 
 from hashlib import blake2b
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -47,6 +48,20 @@ class WindowState:
     def nbytes(self) -> int:
         """What the columns take; the values of dimensions and what waits come to little beside them."""
         return self.pairs.nbytes + self._cells.nbytes + self._anonymous.nbytes
+
+    @classmethod
+    def made_of(cls, accepted: int, pairs: Pairs, cells: Words, values: list[list[bytes]], anonymous: Ints) -> Self:
+        """From what :meth:`finest` and the pairs gave; ``cells``: as they are packed."""
+        made = cls(len(values))
+        made.accepted, made.pairs, made._anonymous = accepted, pairs, anonymous
+        made._cells = Numbers.made_of(cells)
+        made._values = [{value: code for code, value in enumerate(each)} for each in values]
+        return made
+
+    def packed(self) -> Words:
+        """All finest cells by their code, in words."""
+        self.settle()
+        return self._cells.keys
 
     def code(self, dimension: int, value: bytes) -> int:
         """The code of a dimension's value."""

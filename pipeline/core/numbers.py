@@ -28,6 +28,13 @@ class Numbers:
         self._slots = np.full(2 * _SMALLEST, _EMPTY, dtype=np.int32)
         self._count = 0
 
+    @classmethod
+    def made_of(cls, keys: Words) -> "Numbers":
+        """From :attr:`keys`, which are distinct."""
+        numbers = cls(keys.shape[1])
+        numbers.of(keys)
+        return numbers
+
     def __len__(self) -> int:
         return self._count
 

@@ -31,6 +31,7 @@ class WindowKey:
         self._hash = blake2b(key=key, digest_size=PSEUDONYM_BYTES, person=b"hc-pseudonym")
         self._token = blake2b(key=key, digest_size=8, person=b"hc-token")
         self._seal = AESSIV(blake2b(key=key, digest_size=64, person=b"hc-seal").digest())
+        self.checkpoint = blake2b(key=key, digest_size=32, person=b"hc-checkpoint").digest()  # what seals its state
         self._pseudonyms: dict[str, bytes] = {}
         self._seals: dict[tuple[str, str], bytes] = {}
 

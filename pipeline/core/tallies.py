@@ -6,7 +6,7 @@ gives a
 :class:`Tally`, in which no pseudonym is left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 import msgspec
@@ -59,6 +59,21 @@ class Seen:
     @property
     def nbytes(self) -> int:
         return self._tokens.nbytes + self._starts.nbytes
+
+    def of(self, start: int) -> Words:
+        """What is remembered of the window that begins on this day."""
+        count = len(self._tokens)
+        tokens: Words = self._tokens.keys[self._starts[:count] == start, 0]
+        return tokens
+
+    @classmethod
+    def made_of(cls, remembered: Iterable[tuple[int, Words]]) -> "Seen":
+        """From what :meth:`of` gave for each day."""
+        made, parts = cls(), [(start, tokens) for start, tokens in remembered if len(tokens)]
+        if parts:
+            made._tokens = Numbers.made_of(np.concatenate([tokens for _, tokens in parts]).reshape(-1, 1))
+            made._starts = np.concatenate([np.full(len(tokens), start, dtype=np.int32) for start, tokens in parts])
+        return made
 
     def add(self, tokens: Words, starts: Ints) -> Flags:
         """Remembers tokens of windows that begin on these days; which of the rows were not seen before."""

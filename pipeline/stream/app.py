@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -19,10 +20,13 @@ from kafka import KafkaAdminClient
 
 from pipeline.core.budget import OverBudget
 from pipeline.core.ingest import Ingest
+from pipeline.core.pseudonyms import KeyStore
+from pipeline.core.statistics import Plan
 from pipeline.declarations import read_declarations
 from pipeline.noise import OpenDPNoise
 from pipeline.settings import Settings, SettingsError
 from pipeline.stream.broker import is_embedded
+from pipeline.stream.checkpoints import Checkpoints
 from pipeline.stream.framework import new_app
 from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keys import open_keys
@@ -37,6 +41,7 @@ from pipeline.stream.vitals import Vitals
 
 EXIT_SOFTWARE = 70
 IDLE_SECONDS = 1.0
+SWEEP_SECONDS = 60.0
 
 log = logging.getLogger("headcount.worker")
 
@@ -69,12 +74,15 @@ def build_app(settings: Settings) -> faust.App:
         replay=settings.clock == "replay",
         meter=meter,
     )
+    checkpoints = open_checkpoints(settings, keys, declarations.plan, bounded=declarations.policy.budget.bounded)
     tally_hop = TallyHop(
         declarations.plan,
         send,
         partitions=sizes[CONTRIBUTIONS],
         bounded=declarations.policy.budget.bounded,
         meter=meter,
+        checkpoints=checkpoints,
+        every=settings.checkpoint_seconds,
     )
     release_hop = ReleaseHop(declarations.accountant, keys, OpenDPNoise(), settings.kafka(), meter)
     app.vitals = Vitals(declarations.accountant, meter, tally_hop, release_hop, replay=settings.clock == "replay")
@@ -100,9 +108,17 @@ def build_app(settings: Settings) -> faust.App:
                 await _or_die(ingest_hop.idle, Idle(tp.topic, tp.partition, asked))
         await asyncio.to_thread(keys.forget_destroyed)
 
+    if checkpoints is not None:
+
+        @app.timer(SWEEP_SECONDS)
+        async def sweep() -> None:
+            await asyncio.to_thread(checkpoints.sweep)
+
     @app.on_before_shutdown.connect
     async def finish(*_: Any, **__: Any) -> None:
         await app.consumer.finish()
+        await tally_hop.save()
+        await app.consumer.leave()
         log.info("stopped: what was begun is handled and committed")
 
     if not declarations.accountant.protects:
@@ -124,6 +140,23 @@ def topic_sizes(settings: Settings) -> dict[str, int]:
     if missing := [name for name in (EVENTS, CONTRIBUTIONS, TALLIES) if not sizes.get(name)]:
         raise SettingsError(f"topics are missing: {', '.join(missing)}; `headcount topics` makes them")
     return sizes
+
+
+def open_checkpoints(settings: Settings, keys: KeyStore, plan: Plan, *, bounded: bool) -> Checkpoints | None:
+    """Where checkpoints are kept, if anywhere. They are of the topic that is there now, by the broker's name for it."""
+    if not settings.checkpoints:
+        return None
+    admin = KafkaAdminClient(**settings.kafka())
+    try:
+        [described] = admin.describe_topics([CONTRIBUTIONS])
+    finally:
+        admin.close()
+    try:
+        checkpoints = Checkpoints(Path(settings.checkpoints), keys, plan, str(described["topic_id"]), bounded=bounded)
+        checkpoints.sweep()
+        return checkpoints
+    except OSError as error:
+        raise SettingsError(f"HEADCOUNT_CHECKPOINTS cannot be used ({type(error).__name__})") from None
 
 
 async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> None:

@@ -1,7 +1,10 @@
-"""The second hop around its core: one state per partition of contributions, made again from the log when it is
-assigned.
+"""The second hop around its core: one state per partition of contributions, made again when it is assigned, from the
+log, or from a checkpoint and what the log has after it.
 """
 
+import asyncio
+import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -11,12 +14,17 @@ import msgspec
 from pipeline.core.contributions import Contributions, decode_contribution
 from pipeline.core.statistics import Plan
 from pipeline.core.tallies import Closed, PartitionState, Tally
+from pipeline.stream.checkpoints import Checkpoints
 from pipeline.stream.metering import Meter
 from pipeline.stream.rejections import encode_rejections
 from pipeline.stream.topics import REJECTIONS, TALLIES
 from pipeline.stream.transport import Batch
 
 Send = Callable[[str, int, bytes], Awaitable[None]]
+
+log = logging.getLogger("headcount.worker")
+
+RARELY = 20  # a checkpoint may take a twentieth of the time
 
 
 @dataclass
@@ -28,6 +36,10 @@ class Assigned:
 
     state: PartitionState
     outbox: deque[tuple[str, bytes]] = field(default_factory=deque)
+    offset: int = 0  # after what is folded
+    saved: int = 0  # and after what the last checkpoint holds
+    windows: set[str] = field(default_factory=set)  # that are in it
+    due: float = 0.0  # by time.monotonic
 
 
 class TallyHop:
@@ -35,19 +47,45 @@ class TallyHop:
 
     dense = True
 
-    def __init__(self, plan: Plan, send: Send, *, partitions: int, bounded: bool, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        send: Send,
+        *,
+        partitions: int,
+        bounded: bool,
+        meter: Meter | None = None,
+        checkpoints: Checkpoints | None = None,
+        every: float = 60.0,
+    ) -> None:
         self.plan = plan
         self.send = send
         self.partitions = partitions
         self.bounded = bounded
         self.meter = meter or Meter()
+        self.checkpoints = checkpoints
+        self.every = every
         self.assigned: dict[int, Assigned] = {}
 
-    def begin(self, partition: int, earliest: int, _: int | None) -> int:
-        """A partition that is new to this worker is read from its beginning, to make its state."""
+    def begin(self, partition: int, earliest: int, committed: int | None) -> int:
+        """A partition that is new to this worker is read from its checkpoint on, or from its beginning.
+
+        Where nothing was committed, nothing was handled: a checkpoint that is there all the same is of something else.
+        """
+        found = None if self.checkpoints is None or committed is None else self.checkpoints.read(partition, earliest)
         state = PartitionState(partition, self.partitions, self.plan, bounded=self.bounded)
-        self.assigned[partition] = Assigned(state)
-        return earliest
+        state, offset = found or (state, earliest)
+        if found:
+            log.info(
+                "usage.contributions/%d goes on from a checkpoint: %d records are not read",
+                partition,
+                offset - earliest,
+            )
+        windows = {window.name for window in state.windows} if found else set()
+        self.assigned[partition] = Assigned(
+            state, offset=offset, saved=offset, windows=windows, due=time.monotonic() + self.every
+        )
+        return offset
 
     async def handle(self, batch: Batch) -> None:
         """Folds all records at once, then sends what came of them."""
@@ -72,7 +110,28 @@ class TallyHop:
             await self.send(topic, 0, value)
             outbox.popleft()
         lap("send")
+        assigned.offset = batch.end
+        closed = {window for word in tallies if isinstance(word, Closed) for window in word.windows}
+        if time.monotonic() >= assigned.due or closed & assigned.windows:
+            await self._save(assigned)
+            lap("checkpoint")
         self.meter.reject("tally", rejections)
+
+    async def save(self) -> None:
+        """A checkpoint of each partition, for who gets it next."""
+        for assigned in list(self.assigned.values()):
+            await self._save(assigned)
+
+    async def _save(self, assigned: Assigned) -> None:
+        """In a thread, while the partition waits: what is closed is in no checkpoint any more when this returns."""
+        if self.checkpoints is None or assigned.offset == assigned.saved:
+            return
+        began = time.monotonic()
+        names = {window.name for window in assigned.state.windows}
+        if await asyncio.to_thread(self.checkpoints.write, assigned.state, assigned.offset):
+            assigned.saved, assigned.windows = assigned.offset, names
+        now = time.monotonic()
+        assigned.due = now + max(self.every, RARELY * (now - began))
 
     def forget(self, partition: int) -> None:
         """The partition was given to another worker."""

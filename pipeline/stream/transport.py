@@ -204,14 +204,17 @@ class Consumer(driver.Consumer):
         return client is not None and bool(getattr(client._coordinator, "member_id", ""))
 
     async def finish(self, patience: float = PATIENCE) -> None:
-        """Begins nothing new, handles what is begun to its end, commits, and leaves the group."""
+        """Begins nothing new, handles what is begun to its end, and commits."""
         self._finishing = True
         clock = asyncio.get_running_loop().time
         deadline = clock() + patience
         while any(place.handling for place in self._places.values()) and clock() < deadline:
             await asyncio.sleep(0.01)
         await self.commit()
-        self._places.clear()  # from here on nothing is committed
+
+    async def leave(self) -> None:
+        """Leaves the group: others have the partitions at once, and nothing is committed here any more."""
+        self._places.clear()
         await self._thread.leave()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

@@ -22,7 +22,7 @@ from pipeline.stream.tallying import TallyHop
 from pipeline.stream.transport import Consumer
 
 STUCK_SECONDS = 60.0  # an event loop that has not turned for so long is stuck; no batch takes that long
-_STEPS = (*(step.__name__ for step in STEPS), "fold", "count", "release", "send")
+_STEPS = (*(step.__name__ for step in STEPS), "fold", "count", "checkpoint", "release", "send")
 _REJECTED: list[tuple[str, Reason]] = [("ingest", reason) for reason in Reason if reason != Reason.DUPLICATE]
 _REJECTED += [("tally", Reason.LATE), ("tally", Reason.DUPLICATE)]
 

@@ -136,3 +136,20 @@ def test_one_of_two_workers_that_is_killed_changes_nothing(
 
 def test_the_policy_of_these_tests_is_the_one_that_protects_nobody() -> None:
     assert "protects-nobody" in EXACT.read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nor_does_going_on_from_checkpoints(
+    events: Path, expected: Counts, undisturbed: Finished, tmp_path: Path, workers: int
+) -> None:
+    seed = random.randrange(10**6)
+    source = random.Random(seed)
+    shares = [source.uniform(0.2, 0.4), source.uniform(0.5, 0.8)]
+    kills = [Kill(0, lambda contributed, _, share=share: contributed >= share) for share in shares]
+    checkpoints = {"HEADCOUNT_CHECKPOINTS": str(tmp_path / "checkpoints"), "HEADCOUNT_CHECKPOINT_SECONDS": "0.1"}
+    finished = run(tmp_path, events, workers, *kills, **checkpoints)
+    assert_counted_once(finished, expected, seed)
+    assert finished.counts == undisturbed.counts
+    logs = b"".join(path.read_bytes() for path in (tmp_path / "logs").iterdir())
+    assert b"goes on from a checkpoint" in logs, f"seed {seed}"
+    assert b"passed over" not in logs, f"seed {seed}"

@@ -33,6 +33,8 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "HEADCOUNT_SINCE": ("2026-05-01", "2026-05-01"),
     "HEADCOUNT_UNTIL": ("2026-06-01", "2026-06-01"),
     "HEADCOUNT_SESSION_TIMEOUT": ("12.5", 12.5),
+    "HEADCOUNT_CHECKPOINTS": ("c", "c"),
+    "HEADCOUNT_CHECKPOINT_SECONDS": ("5", 5.0),
     "HEADCOUNT_HTTP": ("127.0.0.1:8300", "127.0.0.1:8300"),
     "HEADCOUNT_LOG": ("json", "json"),
     "HEADCOUNT_SNAPSHOT_SECONDS": ("3", 3.0),

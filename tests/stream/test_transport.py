@@ -569,7 +569,7 @@ def test_what_is_overridden_is_what_faust_calls(consumer: Any) -> None:
     own = {name for name in vars(Consumer) if inspect.isfunction(vars(Consumer)[name]) and not name.startswith("__")}
     asked = {"place_of", "caught_up", "behind", "made", "answered", "is_member"}
     assert own - set(dir(driver.Consumer)) == asked | {
-        "follow", "look", "finish", "_hop", "_handle", "_read_from_places"
+        "follow", "look", "finish", "leave", "_hop", "_handle", "_read_from_places"
     }  # fmt: skip
     assert "self._new_offset(tp)" in inspect.getsource(driver.Consumer._filter_committable_offsets)
     assert "self._to_message" in inspect.getsource(driver.Consumer.getmany)
@@ -611,6 +611,7 @@ def test_a_consumer_that_finishes_handles_what_it_has_begun_commits_and_begins_n
         await begun
         await consumer.follow(batches[1])
         await finishing
+        await consumer.leave()
 
     run(scenario())
     assert hop.folds == {0: [0]}
