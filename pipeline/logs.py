@@ -7,6 +7,7 @@ Of an exception the class and the place are told, for its text could quote an ev
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -27,6 +28,7 @@ def configure(form: str, level: str = "WARNING") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger(OURS).setLevel(logging.INFO)
+    threading.excepthook = _tell
     logging.disable(logging.DEBUG)  # Faust, aiokafka and kafka-python quote keys and values there
 
 
@@ -55,6 +57,13 @@ class JsonFormatter(logging.Formatter):
                 "message": record.getMessage() + failure(record),
             }
         )
+
+
+def _tell(ended: threading.ExceptHookArgs) -> None:
+    """A thread that ended with an exception."""
+    if ended.exc_value is not None:
+        told = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+        logging.getLogger(OURS).error("a thread has ended", exc_info=told)
 
 
 def failure(record: logging.LogRecord) -> str:

@@ -1,5 +1,10 @@
 """Runs the Faust worker until it is told to stop."""
 
+import logging
+import os
+import signal
+import threading
+
 import faust
 
 from pipeline.health import served
@@ -7,12 +12,32 @@ from pipeline.logs import configure
 from pipeline.settings import Settings
 from pipeline.stream.app import build_app
 
+STOP_SECONDS = 20.0  # less than a container is given
+
+log = logging.getLogger("headcount.worker")
+
+
+class Worker(faust.Worker):
+    """Faust's, but that it ends when it is told to, also while a broker does not answer."""
+
+    def _schedule_shutdown(self, number: signal.Signals) -> None:
+        timer = threading.Timer(STOP_SECONDS, _give_up)
+        timer.daemon = True
+        timer.start()
+        super()._schedule_shutdown(number)
+
 
 def run_worker(settings: Settings, *, loglevel: str = "WARNING") -> None:
     """Blocks until SIGTERM or SIGINT. Raises where the worker must not start."""
     configure(settings.log, loglevel)
     app = build_app(settings)
-    worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker = Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it writes to what others read as lines
     with served(settings.http, app.vitals):
         worker.execute_from_commandline()
+
+
+def _give_up() -> None:
+    """What was not committed is read again by whoever gets the partitions."""
+    log.warning("stopped: the broker did not answer, so the group will miss this worker only after its session")
+    os._exit(0)

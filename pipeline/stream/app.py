@@ -116,10 +116,11 @@ def build_app(settings: Settings) -> faust.App:
 
     @app.on_before_shutdown.connect
     async def finish(*_: Any, **__: Any) -> None:
-        await app.consumer.finish()
+        committed = await app.consumer.finish()
         await tally_hop.save()
         await app.consumer.leave()
-        log.info("stopped: what was begun is handled and committed")
+        if committed:
+            log.info("stopped: what was begun is handled and committed")
 
     if not declarations.accountant.protects:
         log.warning(

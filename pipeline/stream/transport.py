@@ -31,6 +31,7 @@ from pipeline.stream.fetching import Thread
 
 PATIENCE = 30  # looks at a partition that does not move, before it is read again from its place
 HOLE_SECONDS = 0.1  # between two looks at a hole
+COMMIT_SECONDS = 5.0  # that a worker which stops waits for the broker
 BELIEVED = 5  # looks at a hole before it is passed: the log has nothing there
 IMPOSSIBLE = 100  # looks at a hole that must not be, before the worker gives up
 
@@ -203,14 +204,18 @@ class Consumer(driver.Consumer):
         client = self._thread._consumer
         return client is not None and bool(getattr(client._coordinator, "member_id", ""))
 
-    async def finish(self, patience: float = PATIENCE) -> None:
-        """Begins nothing new, handles what is begun to its end, and commits."""
+    async def finish(self, patience: float = PATIENCE) -> bool:
+        """Begins nothing new, handles what is begun to its end, and commits; false where the broker does not answer."""
         self._finishing = True
         clock = asyncio.get_running_loop().time
         deadline = clock() + patience
         while any(place.handling for place in self._places.values()) and clock() < deadline:
             await asyncio.sleep(0.01)
-        await self.commit()
+        try:
+            await asyncio.wait_for(self.commit(), COMMIT_SECONDS)
+        except TimeoutError:
+            return False
+        return True
 
     async def leave(self) -> None:
         """Leaves the group: others have the partitions at once, and nothing is committed here any more."""
