@@ -75,7 +75,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         fetched = self._fetched.setdefault(tp, deque())
         if fetched and start < fetched[-1][0]:  # it is read again: what was fetched before is dropped
             fetched.clear()
-        fetched.append((records[-1].offset + 1, sum(map(size_of, records))))
+        fetched.append((records[-1].offset + 1, size_of(records)))
 
     async def leave(self) -> None:
         """Leaves the group, so that others take over at once; a broker that does not answer is not waited for."""

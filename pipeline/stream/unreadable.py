@@ -50,14 +50,9 @@ class PartitionRecords(fetcher.PartitionRecords):
 
     @staticmethod
     def _consumer_record(_: Any, record: Any) -> Record:
-        """A record as the core knows it: aiokafka's own takes 3 µs to make."""
-        return new_record(record)
-
-
-def new_record(record: Any) -> Record:
-    """From a record as it was read off the wire."""
-    values = (record.offset, record.timestamp / 1000, tuple(record.headers), record.value)
-    return tuple.__new__(Record, values)
+        """A record as the core knows it, from one as it was read off the wire: aiokafka's own takes 3 µs to make."""
+        values = (record.offset, record.timestamp / 1000, tuple(record.headers), record.value)
+        return tuple.__new__(Record, values)
 
 
 class FetchResult(fetcher.FetchResult):
@@ -72,7 +67,9 @@ class FetchResult(fetcher.FetchResult):
         size = 0
         for record in self._partition_records._records_iterator:
             found.append(record)
-            size += size_of(record)
+            value = record.value
+            if value is not None and value is not TOO_LARGE:
+                size += len(value)
             if size >= MAX_READ or (max_records is not None and len(found) >= max_records):
                 self._update_position()
                 break
@@ -82,9 +79,10 @@ class FetchResult(fetcher.FetchResult):
         return found
 
 
-def size_of(record: Any) -> int:
-    """The bytes that a fetched record takes."""
-    return 0 if record.value is None or record.value is TOO_LARGE else len(record.value)
+def size_of(records: list[Any]) -> int:
+    """The bytes that fetched records take."""
+    values = [record.value for record in records]
+    return sum([len(value) for value in values if value is not None and value is not TOO_LARGE])
 
 
 class Records:

@@ -25,6 +25,14 @@ CEILING = "the ceiling: aiokafka reads and drops"
 ONE, MANY = "headcount, one event a record", "headcount, 500 events a record"
 EVENTS, SLOW_EVENTS, ROUNDS = 500_000, 20_000, 3
 
+NAMES = {
+    "handwritten": "written by hand: aiokafka and msgspec",
+    "plain_faust": "plain Faust",
+    "quix": "quixstreams, state in a dictionary",
+    "bytewax_fold": "bytewax, fold_window",
+    "pathway_groups": "pathway",
+}
+
 Rows = dict[
     str, list[tuple[int, Result, float]]
 ]  # per contender and round: events, what it cost, the ceiling's events/s
@@ -35,7 +43,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="the core alone: for CI")
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--only", default="", help="names of contenders, with commas: aiokafka, faust, quixstreams, …")
+    parser.add_argument("--only", default="", help="beside ours: " + ",".join(NAMES))
     given = parser.parse_args()
     if given.short:
         check()
@@ -80,7 +88,7 @@ def play(rows: Rows, events: Sequence[bytes], names: Sequence[str]) -> None:
     for each in ceilings:
         rows[CEILING].append((len(events), each, ceiling))
     for name, number, result in played:
-        rows[name].append((number, result, ceiling))
+        rows[NAMES.get(name, name)].append((number, result, ceiling))
 
 
 def agreed(name: str, result: Result, expected: str) -> Result:

@@ -35,7 +35,7 @@ from pipeline.stream.transport import (
     HoleInLog,
     Transport,
 )
-from pipeline.stream.unreadable import new_record
+from pipeline.stream.unreadable import PartitionRecords
 
 TOPIC = "usage.events"
 
@@ -109,7 +109,7 @@ def make_consumer() -> Any:
 def raw(tp: TP, offset: int, **more: Any) -> Record:
     """A record that was fetched, from one as aiokafka reads it off the wire."""
     given = {"timestamp": 1_700_000_000_500, "headers": [], "key": b"key", "value": b"value", **more}
-    return new_record(SimpleNamespace(offset=offset, timestamp_type=1, checksum=None, **given))
+    return PartitionRecords._consumer_record(tp, SimpleNamespace(offset=offset, **given))
 
 
 class Following(RuleBasedStateMachine):
