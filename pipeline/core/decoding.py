@@ -2,6 +2,7 @@
 :class:`~pipeline.core.outcomes.Reason`.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -123,7 +124,10 @@ class Decoder:
             try:
                 return _limited([bytes(part) for part in self._raws(value)])
             except UNREADABLE:
-                return _unreadable(value)
+                # One event that is nested too deep takes no other with it: elements are told apart by their brackets.
+                reason = _unreadable(value)
+                elements = _elements(value) if reason is Reason.TOO_DEEP else []
+                return _limited(elements) if elements else reason
         if form in NDJSON or not form or form in JSON:
             lines = [line for line in value.split(b"\n") if line.strip()]
             if form not in NDJSON and len(lines) > 1 and _reads(value, msgspec.Raw):
@@ -214,6 +218,29 @@ def _form_of(named: Headers) -> str:
 def _limited(texts: list[bytes]) -> list[bytes] | Reason:
     """The texts of a record's events, if they are some and not too many."""
     return Reason.TOO_LARGE if len(texts) > MAX_EVENTS else texts or Reason.EMPTY
+
+
+def _elements(array: bytes) -> list[bytes]:
+    """The texts between the commas of a JSON array, however deep they are nested; none of what is no array.
+
+    Linear, and reads no values.
+    """
+    elements: list[bytes] = []
+    depth, begin = 0, array.index(b"[") + 1
+    for mark in _MARKS.finditer(array):
+        if mark[0] in b"[{":
+            depth += 1
+        elif mark[0] in b"]}":
+            depth -= 1
+        if depth == 0 or (depth == 1 and mark[0] == b","):
+            elements.append(array[begin : mark.start()])
+            begin = mark.end()
+        if depth == 0:
+            return [] if array[mark.end() :].strip() else elements
+    return []
+
+
+_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{},]', re.DOTALL)
 
 
 def _reads(raw: Any, kind: Any) -> bool:

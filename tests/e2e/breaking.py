@@ -180,7 +180,8 @@ def values() -> Iterator[tuple[str, Any, dict[int, Reason], Headers]]:
         yield "blanks", b" \n\t\r\n ", {0: Reason.EMPTY if headers is not STRUCTURED else Reason.NOT_JSON}, headers
     for headers in (BATCH, BARE):
         yield "nested 100,000 deep", b"[" * 100_000, {0: Reason.TOO_DEEP}, headers
-        yield "nested 100,000 deep and back", b"[" * 100_000 + b"]" * 100_000, {0: Reason.TOO_DEEP}, headers
+        yield "nested 100,000 deep and back", b"[" * 100_000 + b"]" * 100_000, {0: Reason.TOO_LARGE}, headers
+        yield "nested 9,000 deep and back", b"[" * 9_000 + b"]" * 9_000, {0: Reason.TOO_DEEP}, headers
         yield "a batch that is cut off", b"[" + text + b"," + text[:50], {0: Reason.NOT_JSON}, headers
         yield "an empty batch", b"[]", {0: Reason.EMPTY}, headers
     yield "objects 100,000 deep", b'{"a":' * 100_000, {0: Reason.TOO_LARGE}, STRUCTURED
