@@ -62,6 +62,7 @@ OPERATIONS = (
     Operation("destroyKeys", "release", "send", KEYS, ("key", "keyTakenBack"), "End a window that is released."),
     Operation("listKeys", "keeper", "receive", KEYS, ("key", "keyTakenBack"), "See which windows have a key."),
     Operation("rotateKeys", "keeper", "send", KEYS, ("key", "keyTakenBack"), "Wrap live keys anew."),
+    Operation("lookUpReleases", "analyst", "receive", RELEASES, ("release",), "See what the statistics are made of."),
     Operation("readRejections", "operator", "receive", REJECTIONS, ("rejections",), "Find what senders do wrong."),
 )
 # fmt: on

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import secrets
 import signal
 import sys
@@ -80,12 +81,17 @@ def explained() -> Iterator[None]:
 
 @main.command()
 @click.option("--loglevel", default="WARNING", type=click.Choice(["INFO", "WARNING", "ERROR"]))
-def worker(loglevel: str) -> None:
-    """Run a Faust worker: ingest, tally and release. Start as many as you like; they share the partitions."""
+@click.option("--roles", help="Some of ingest,tally,release; all by default (HEADCOUNT_ROLES).", show_default=False)
+def worker(loglevel: str, roles: str | None) -> None:
+    """Run a Faust worker: ingest, tally and release. Start as many as you like; they share the partitions.
+
+    With --roles the hops run apart, each under a principal that may do no more than it has to.
+    """
     from pipeline.worker import run_worker
 
     with explained():
-        run_worker(Settings.from_environment(), loglevel=loglevel)
+        given = {"HEADCOUNT_ROLES": roles} if roles else {}
+        run_worker(Settings.from_environment({**os.environ, **given}), loglevel=loglevel)
 
 
 @main.command()
@@ -95,13 +101,44 @@ def worker(loglevel: str) -> None:
     help="Of events and of contributions: that many workers can share the work.",
 )
 @click.option("--replication", type=click.IntRange(1), default=1, help="Copies of each partition.")
-def topics(partitions: int | None, replication: int) -> None:
-    """Make the topics that are not there yet, with their retention."""
+@click.option("--acls", is_flag=True, help="Also the access lists: to each role what it needs, and no more.")
+@click.option(
+    "--principal", "principals", multiple=True, help="ROLE=NAME, where a principal is not called as its role."
+)
+@click.option(
+    "--passwords",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also a password for each principal without a file in this directory, set at the broker (SCRAM).",
+)
+def topics(
+    partitions: int | None, replication: int, acls: bool, principals: tuple[str, ...], passwords: Path | None
+) -> None:
+    """Make the topics that are not there yet, with their retention.
+
+    With --acls, run it as the broker's administrator: nobody else may give rights.
+
+    \b
+    headcount topics --replication 3
+    headcount topics --acls --passwords secrets/passwords
+    headcount topics --acls --principal ingest=worker --principal tally=worker --principal release=worker
+    """
+    from pipeline.stream.acls import allow, grants, principals_of, set_passwords
     from pipeline.stream.topics import create_topics
 
     with explained():
-        made = create_topics(Settings.from_environment().kafka(), replication=replication, partitions=partitions)
-    click.echo("made: " + ", ".join(made) if made else "all topics were there already")
+        settings = Settings.from_environment()
+        named = principals_of(principals)
+        made = create_topics(settings.kafka(), replication=replication, partitions=partitions)
+        click.echo("made: " + ", ".join(made) if made else "all topics were there already")
+        if acls:
+            added, besides = allow(settings.kafka(), grants(named, settings.group))
+            click.echo(f"access: {len(added)} grants added")
+            for grant in sorted(besides):
+                text = f"{grant.principal} may {grant.operation.name} the {grant.kind.name} {grant.name}"
+                click.echo(f"not ours: {text.lower()}", err=True)
+        if passwords:
+            set_for = set_passwords(settings.kafka(), named.values(), passwords, settings.sasl_mechanism)
+            click.echo("passwords: " + (", ".join(set_for) or "each principal has one already"))
 
 
 @main.command()
@@ -119,7 +156,7 @@ def emit(file: Any, batch: int) -> None:
 
     with explained():
         settings = Settings.from_environment()
-        with closing(Sender(settings.kafka(), topic_sizes(settings)[EVENTS])) as sender:
+        with closing(Sender(settings.kafka(), topic_sizes(settings, [EVENTS])[EVENTS])) as sender:
             for _ in sender.send(read_stream(file, batch)):
                 pass
     click.echo(f"{sender.events - sender.oversized:,} events sent")

@@ -1,7 +1,7 @@
 """The environment, read once into one frozen value. Nothing else in the package looks at it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import fields as fields_of
 from datetime import date
@@ -13,6 +13,8 @@ from pipeline.core.windows import Span, day_of
 _PACKAGED = Path(__file__).parent / "_schemas"
 SCHEMAS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "schemas"
 
+
+HOPS = ("ingest", "tally", "release")  # what a worker does, in the order in which data meets it
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -38,6 +40,7 @@ class Settings:
     sasl_mechanism: str = setting("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
     sasl_username: str = setting("KAFKA_SASL_USERNAME", "", "the principal")
     sasl_password: str = setting("KAFKA_SASL_PASSWORD", "", "its password")
+    sasl_password_file: str = setting("KAFKA_SASL_PASSWORD_FILE", "", "or a file that holds it")
     ssl_cafile: str = setting("KAFKA_SSL_CAFILE", "", "the authority that signs the brokers' certificates")
     ssl_certfile: str = setting("KAFKA_SSL_CERTFILE", "", "this client's certificate")
     ssl_keyfile: str = setting("KAFKA_SSL_KEYFILE", "", "this client's key")
@@ -50,7 +53,8 @@ class Settings:
     kek: str = setting("HEADCOUNT_KEK", "", "the key-encryption key: 32 bytes in base64")
     kek_file: str = setting("HEADCOUNT_KEK_FILE", "", "or a file that holds it, readable by its owner alone")
     data: Path = setting("HEADCOUNT_DATA", Path("var/statistics"), "the directory of statistics.duckdb")
-    group: str = setting("HEADCOUNT_GROUP", "headcount", "the workers' consumer group")
+    group: str = setting("HEADCOUNT_GROUP", "headcount", "the consumer group of workers that run every hop")
+    roles: str = setting("HEADCOUNT_ROLES", ",".join(HOPS), "the hops that a worker runs, each under its own principal")
     clock: Literal["wall", "replay"] = setting(
         "HEADCOUNT_CLOCK", "wall", "replay: windows close on the replayer's word"
     )
@@ -95,7 +99,29 @@ class Settings:
         ):
             if value not in known:
                 raise SettingsError(f"{name} is one of {', '.join(known)}")
+        if not settings.hops or set(settings.roles.split(",")) - set(HOPS):
+            raise SettingsError(f"HEADCOUNT_ROLES are some of {', '.join(HOPS)}, with commas")
         return settings
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The hops that this worker runs, in their order."""
+        return tuple(hop for hop in HOPS if hop in self.roles.split(","))
+
+    @property
+    def consumer_group(self) -> str:
+        """The group of the workers that run the same hops."""
+        return group_of(self.group, self.hops)
+
+    @property
+    def password(self) -> str:
+        """The password of the principal, from wherever it is kept."""
+        if not self.sasl_password_file:
+            return self.sasl_password
+        try:
+            return Path(self.sasl_password_file).read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"KAFKA_SASL_PASSWORD_FILE cannot be read ({type(error).__name__})") from None
 
     @property
     def span(self) -> Span:
@@ -116,7 +142,7 @@ class Settings:
             settings |= {
                 "sasl_mechanism": self.sasl_mechanism,
                 "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self.sasl_password,
+                "sasl_plain_password": self.password,
             }
         if "SSL" in self.security_protocol:
             tls = {
@@ -126,3 +152,12 @@ class Settings:
             }
             settings |= {name: value for name, value in tls.items() if value}
         return settings
+
+
+def group_of(group: str, hops: Sequence[str]) -> str:
+    """The consumer group of workers that run these hops: members of one group read the same topics.
+
+    >>> group_of("headcount", HOPS), group_of("headcount", ["ingest"])
+    ('headcount', 'headcount-ingest')
+    """
+    return group if len(hops) == len(HOPS) else "-".join([group, *hops])

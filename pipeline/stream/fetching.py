@@ -77,6 +77,16 @@ class Thread(driver.AIOKafkaConsumerThread):
             fetched.clear()
         fetched.append((records[-1].offset + 1, size_of(records)))
 
+    @property
+    def member(self) -> str:
+        """What the group calls this worker."""
+        return str(self._ensure_consumer()._coordinator.member_id)
+
+    def seek(self, partition: TP, offset: int) -> None:
+        """Of a partition that was given away meanwhile: nothing."""
+        if partition in self.assignment():
+            super().seek(partition, offset)
+
     async def leave(self) -> None:
         """Leaves the group, so that others take over at once; a broker that does not answer is not waited for."""
         with suppress(asyncio.TimeoutError):

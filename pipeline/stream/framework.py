@@ -1,6 +1,9 @@
 """Faust as it is configured here: at least once, no tables, no leader, no web server, nothing declared by itself."""
 
+import logging
+import os
 import ssl
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,28 @@ from pipeline.settings import Settings
 from pipeline.stream import unreadable
 from pipeline.stream.transport import Transport
 
+EXIT_SOFTWARE = 70
+
+log = logging.getLogger("headcount.worker")
+
+
+class App(faust.App):
+    """An app that ends with any of its parts: Faust goes on without, still in the group, and nothing moves."""
+
+    def _crash(self, reason: BaseException) -> None:
+        log.error("a part of this worker has stopped (%s)", type(reason).__name__)
+        sys.stderr.flush()
+        os._exit(EXIT_SOFTWARE)
+
 
 def new_app(settings: Settings) -> faust.App:
     """An app without agents."""
     unreadable.install()
-    app = faust.App(
-        settings.group,
+    app = App(
+        settings.consumer_group,
         broker=[URL(f"kafka://{each}") for each in settings.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings),
+        broker_client_id=f"headcount-{os.getpid()}",  # so that the broker's word on members names a process
         store="memory://",
         datadir=Path(tempfile.gettempdir(), "headcount-faust"),  # never used: there are no tables
         processing_guarantee="at_least_once",
@@ -58,7 +75,7 @@ def _credentials(settings: Settings) -> Any:
     if "SASL" in settings.security_protocol:
         return faust.SASLCredentials(
             username=settings.sasl_username,
-            password=settings.sasl_password,
+            password=settings.password,
             mechanism=settings.sasl_mechanism,
             ssl_context=context,
         )

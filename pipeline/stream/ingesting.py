@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import date
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from pipeline.core.events import Record
 from pipeline.core.ingest import Ingest
 from pipeline.core.windows import day_of
 from pipeline.stream.metering import Meter
-from pipeline.stream.rejections import encode_rejections
+from pipeline.stream.rejections import rejection_records
 from pipeline.stream.topics import CONTRIBUTIONS, REJECTIONS
 from pipeline.stream.transport import Batch
 
@@ -21,8 +21,11 @@ WORD = "headcount-sent-until"
 NOTHING_CLOSED = -(10**6)  # a day before all days
 MARGIN = 10.0  # seconds by which the clocks of brokers and workers may differ
 
+PIECE = 2 << 20  # bytes of events that are handled at once, but for a record that is larger
+
 log = logging.getLogger("headcount.worker")
 
+Segment = tuple[list[Record], tuple[int, int] | None]  # records, and the word behind them with its offset
 Send = Callable[[str, int, bytes], Awaitable[None]]
 
 
@@ -73,15 +76,15 @@ class IngestHop:
 
     async def handle(self, batch: Batch) -> None:
         """One fetched batch: rows on their way and acknowledged before the partition promises anything beyond them."""
-        for records, word in self._segments(batch.records):
+        for records, word in in_pieces(self._segments(batch.records)):
             if records:
                 closed = self._closed_before(batch.partition, records[0].offset) if self.replay else None
                 lap = self.meter.laps()
                 result = self.core.ingest(batch.partition, records, closed, lap)
                 encoded = {number: encode_contribution(each) for number, each in result.contributions.items()}
                 await asyncio.gather(*(self.send(CONTRIBUTIONS, number, value) for number, value in encoded.items()))
-                if result.rejections:
-                    await self.send(REJECTIONS, 0, encode_rejections(result.rejections))
+                for value in rejection_records(result.rejections):
+                    await self.send(REJECTIONS, 0, value)
                 lap("send")
                 self.meter.accepted["ingest"] += sum(each.rows for each in result.contributions.values())
                 self.meter.reject("ingest", result.rejections)
@@ -133,7 +136,7 @@ class IngestHop:
         place = bisect_left(words, (offset, 0))
         return words[place - 1][1] if place else NOTHING_CLOSED
 
-    def _segments(self, records: list[Record]) -> Iterator[tuple[list[Record], tuple[int, int] | None]]:
+    def _segments(self, records: list[Record]) -> Iterator[Segment]:
         """The records between two words, and the word with its offset. In operation a word is an empty record."""
         if not self.replay:
             yield records, None
@@ -148,6 +151,21 @@ class IngestHop:
                 segment = []
         if segment:
             yield segment, None
+
+
+def in_pieces(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """The segments, cut where they grow beyond :data:`PIECE`: what comes of a piece has to fit into one record.
+
+    After an outage a fetch brings many megabytes at once.
+    """
+    for records, word in segments:
+        start = size = 0
+        for place, record in enumerate(records):
+            size += len(record.value or b"")
+            if size > PIECE and place > start:
+                yield records[start:place], None
+                start, size = place, len(record.value or b"")
+        yield records[start:], word
 
 
 def _word(record: Record) -> int | None:

@@ -50,6 +50,11 @@ class SharedKeys(KeyStore, Protocol):
         """Ends its connections, where there are any."""
 
 
+def were_lost(settings: Settings) -> bool:
+    """Whether a directory is named in which no worker ever began: at the first start, or where it is not mounted."""
+    return settings.keys != IN_TOPIC and not (Path(settings.keys) / f"{ROUTE}.key").exists()
+
+
 def open_keys(settings: Settings, *, make: bool = True) -> SharedKeys:
     """The store that ``HEADCOUNT_KEYS`` names. ``make``: a directory that is not there is made.
 

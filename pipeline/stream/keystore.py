@@ -66,6 +66,8 @@ class FileKeyStore:
     def destroy(self, window: Window) -> None:
         """The mark first: from then on nobody draws the key again. Then the bytes."""
         with self._lock:
+            if not self._path(ROUTE).exists():  # a mark in another directory would leave the key alive in this one
+                raise KeyStoreError(f"{self._directory} has lost all keys: put the directory back as it was")
             self._mark(window.name).touch(mode=0o600)
             self._sync()
             self._erase(window.name)

@@ -1,11 +1,13 @@
 """What is kept of a rejected event: why, and where it stood. 7 days, for operators."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from pipeline.core.outcomes import Reason, Rejection
 from pipeline.stream.topics import EVENTS
+
+ROWS = 100_000  # in a record: some megabytes
 
 
 class Rejections(msgspec.Struct, frozen=True):
@@ -18,6 +20,12 @@ class Rejections(msgspec.Struct, frozen=True):
 def encode_rejections(rejections: Iterable[Rejection]) -> bytes:
     """The record's value: JSON."""
     return msgspec.json.encode(Rejections(EVENTS, [(r.reason, r.partition, r.offset, r.place) for r in rejections]))
+
+
+def rejection_records(rejections: Sequence[Rejection]) -> Iterator[bytes]:
+    """The values of as many records as it takes."""
+    for start in range(0, len(rejections), ROWS):
+        yield encode_rejections(rejections[start : start + ROWS])
 
 
 def decode_rejections(value: bytes) -> list[Rejection]:

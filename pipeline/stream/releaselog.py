@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import InvalidProducerEpochError, ProducerFencedError
 
 from pipeline.core.ledger import Ledger, decode_cost
 from pipeline.core.release import Release, encode_release
@@ -21,10 +22,18 @@ class LogUnreadable(RuntimeError):
     """Where the log ends is not known. Releasing on a part of it could draw a release twice."""
 
 
+class Fenced(RuntimeError):
+    """Another worker writes the log of releases now. What this one would have written was not published."""
+
+    def __init__(self) -> None:
+        super().__init__("fenced: another worker releases now; nothing of this one was published")
+
+
 class ReleaseLog:
     """The only writer of ``usage.releases``: a second one fences the first."""
 
     def __init__(self, kafka: Mapping[str, Any]) -> None:
+        self._kafka = kafka
         self._producer = KafkaProducer(
             **kafka,
             transactional_id=TRANSACTIONAL_ID,
@@ -35,13 +44,17 @@ class ReleaseLog:
         self._producer.init_transactions()  # from here on whoever wrote before is fenced
         self.keys: set[str] = set()
         self.ledger = Ledger()
-        for key, value in read_log(kafka, _PARTITION):
+        self.read()
+
+    def read(self) -> None:
+        """Takes in what is in the log by now."""
+        for key, value in read_log(self._kafka, _PARTITION):
             if key not in self.keys:
                 self.keys.add(key)
                 self.ledger.add(decode_cost(value))
 
     def commit(self, releases: Iterable[Release]) -> None:
-        """All of them or none. Raises ``kafka.errors.KafkaError`` when another writer has taken over."""
+        """All of them or none. Raises :class:`Fenced` when another writer has taken over."""
         self._producer.begin_transaction()
         try:
             written = {}
@@ -56,6 +69,8 @@ class ReleaseLog:
             for future in written.values():
                 future.get(60)
             self._producer.commit_transaction()
+        except (ProducerFencedError, InvalidProducerEpochError):
+            raise Fenced from None  # whoever took over has aborted it
         except BaseException:
             self._producer.abort_transaction()
             raise

@@ -13,7 +13,7 @@ from pipeline.core.release import release_key
 from pipeline.core.releasing import Gathered, Noise, release_window
 from pipeline.core.windows import Window
 from pipeline.stream.metering import Meter
-from pipeline.stream.releaselog import ReleaseLog
+from pipeline.stream.releaselog import Fenced, ReleaseLog
 from pipeline.stream.tallying import decode_tally
 from pipeline.stream.transport import Batch
 
@@ -127,6 +127,9 @@ class Releaser:
         for window in windows:
             key = self.keys.window(window)
             if key is None:
+                log.read()
+                if not self._missing(log, window):  # who released it, and destroyed the key, was not this worker
+                    raise Fenced
                 raise KeyGone(window, "its key is destroyed")
             tallies = self.gathered.tallies[window].values()
             try:

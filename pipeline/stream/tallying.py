@@ -16,7 +16,7 @@ from pipeline.core.statistics import Plan
 from pipeline.core.tallies import Closed, PartitionState, Tally
 from pipeline.stream.checkpoints import Checkpoints
 from pipeline.stream.metering import Meter
-from pipeline.stream.rejections import encode_rejections
+from pipeline.stream.rejections import rejection_records
 from pipeline.stream.topics import REJECTIONS, TALLIES
 from pipeline.stream.transport import Batch
 
@@ -102,8 +102,7 @@ class TallyHop:
             else:
                 tallies += state.advance(contribution)
                 lap("count")
-        if rejections:
-            outbox.append((REJECTIONS, encode_rejections(rejections)))
+        outbox.extend((REJECTIONS, value) for value in rejection_records(rejections))
         outbox.extend((TALLIES, encode_tally(tally)) for tally in tallies)
         while outbox:
             topic, value = outbox[0]

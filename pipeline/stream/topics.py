@@ -20,9 +20,14 @@ REJECTIONS: Final = "usage.rejections"
 KEYS: Final = "usage.keys"
 
 # Kafka deletes whole segments and rolls one a week by default: on a quiet topic an identifier would outlive its time.
-_ROLLED: Final = {"cleanup.policy": "delete", "segment.ms": str(HOUR_MS)}
+# The broker's clock, not the sender's, says when a record came: one from the future would keep its segment for ever.
+_ROLLED: Final = {
+    "cleanup.policy": "delete",
+    "segment.ms": str(HOUR_MS),
+    "message.timestamp.type": "LogAppendTime",
+}
 
-# Tallies and releases hold a whole window's cells in a record.
+# A record holds a whole window's cells, or what came of a record of events, of which each may be megabytes.
 _LARGE: Final = {"max.message.bytes": "16777216"}
 
 
@@ -41,18 +46,13 @@ TOPICS: Final = (
         EVENTS,
         4,
         "what applications emit; the only topic with identifiers",
-        # The broker's clock, not the application's, says when an event arrived.
-        {
-            "retention.ms": str(48 * HOUR_MS),
-            "message.timestamp.type": "LogAppendTime",
-            **_ROLLED,
-        },
+        {"retention.ms": str(48 * HOUR_MS), **_ROLLED},
     ),
     Topic(
         CONTRIBUTIONS,
         4,
         "pseudonyms and sealed cells, until the longest window has closed",
-        {"retention.ms": str(35 * DAY_MS), **_ROLLED},
+        {"retention.ms": str(35 * DAY_MS), **_ROLLED, **_LARGE},
     ),
     Topic(
         TALLIES,
@@ -70,7 +70,7 @@ TOPICS: Final = (
         REJECTIONS,
         1,
         "why and where an event was not counted, never what it said",
-        {"retention.ms": str(7 * DAY_MS), **_ROLLED},
+        {"retention.ms": str(7 * DAY_MS), **_ROLLED, **_LARGE},
     ),
     Topic(
         KEYS,
@@ -93,13 +93,15 @@ TOPICS: Final = (
 
 def create_topics(kafka: Mapping[str, Any], *, replication: int = 1, partitions: int | None = None) -> list[str]:
     """Makes the topics that are not there yet; gives their names. ``partitions``: of events and contributions."""
+    # `acks=all` waits for the copies that are up to date, were it one: two have to be, where there are so many.
+    safe = {"min.insync.replicas": str(replication - 1)} if replication > 2 else {}
     admin = KafkaAdminClient(**kafka)
     made = []
     try:
         for topic in TOPICS:
             count = partitions if partitions and topic.partitions > 1 else topic.partitions
             try:
-                admin.create_topics([NewTopic(topic.name, count, replication, topic_configs=dict(topic.config))])
+                admin.create_topics([NewTopic(topic.name, count, replication, topic_configs={**topic.config, **safe})])
                 made.append(topic.name)
             except TopicAlreadyExistsError:
                 continue

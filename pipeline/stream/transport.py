@@ -16,6 +16,7 @@ Private methods of Faust are overridden here and nowhere else; its version is pi
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -34,6 +35,8 @@ HOLE_SECONDS = 0.1  # between two looks at a hole
 COMMIT_SECONDS = 5.0  # that a worker which stops waits for the broker
 BELIEVED = 5  # looks at a hole before it is passed: the log has nothing there
 IMPOSSIBLE = 100  # looks at a hole that must not be, before the worker gives up
+
+log = logging.getLogger("headcount.worker")
 
 
 class HoleInLog(RuntimeError):
@@ -117,6 +120,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._places: dict[TP, Place] = {}
         self._finishing = False
+        self._member = ""  # what the group calls this worker
 
     async def follow(self, batch: Batch) -> None:
         """Hands the hop what follows on what it has handled."""
@@ -232,7 +236,14 @@ class Consumer(driver.Consumer):
         for tp in self._places.keys() - assigned:
             del self._places[tp]
             self._hop(tp).forget(tp.partition)
+        self._say_if_fenced(self._thread.member)
         await super().on_partitions_assigned(assigned, generation_id)
+
+    def _say_if_fenced(self, member: str) -> None:
+        """The group gives a worker a new name only when it had put it out; what it did since counts for nothing."""
+        if self._member not in ("", member):
+            log.warning("fenced: this worker was silent for too long, its partitions were given away; it joined again")
+        self._member = member
 
     def _hop(self, tp: TP) -> Hop:
         hops: Mapping[str, Hop] = self.transport.hops
@@ -251,6 +262,10 @@ class Consumer(driver.Consumer):
                 begin = self._hop(tp).begin(tp.partition, earliest[tp], None if known is None or known < 0 else known)
                 self._places[tp] = Place(begin)
             await self.seek(tp, self._places[tp].offset)
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        # In the thread that fetches, between two fetches: a seek empties the buffer that a fetch is reading.
+        await self._thread.call_thread(self._thread.seek, partition, offset)
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Mapping[TP, list[Any]]:
         fetched = await super()._getmany(active_partitions, timeout)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaConfigurationError, KafkaError, LogTruncationError, OffsetOutOfRangeError
@@ -52,6 +53,10 @@ def _explained() -> Iterator[None]:
         raise WarehouseError(_REPLACED) from None
     except KafkaConfigurationError:
         raise  # it names a setting, and nothing that was received
+    except (OSError, duckdb.IOException) as error:
+        raise WarehouseError(
+            f"the statistics could not be written ({type(error).__name__}): is the disk full? What was published stays"
+        ) from None
     except KafkaError as error:
         raise WarehouseError(
             f"the broker could not be used ({type(error).__name__}): "

@@ -17,12 +17,14 @@ from pipeline.declarations import Declarations
 from pipeline.stream.ingesting import MARGIN, WORD, Idle, IngestHop
 from pipeline.stream.keystore import FileKeyStore
 from pipeline.stream.rejections import decode_rejections
-from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, REJECTIONS
+from pipeline.stream.topics import CONTRIBUTIONS, EVENTS, REJECTIONS, TOPICS
 from pipeline.stream.transport import Batch
 from pipeline.testing import event, record
 from tests.stream.conftest import PARTITIONS, Sent
 
 SOURCES = 4
+LARGEST = (CONTRIBUTIONS, REJECTIONS)
+NDJSON = (("content-type", b"application/x-ndjson"),)
 DAY = 86_400.0
 LATENESS = 2 * DAY  # of the policies that ship
 BORN = datetime(2026, 5, 1, 6, tzinfo=UTC).timestamp()
@@ -289,3 +291,19 @@ def test_a_row_whose_key_is_destroyed_is_left_to_the_tally_with_nothing_in_it(
     for columns in row.windows:
         assert columns.pseudonyms == bytes(16)
         assert set(columns.cell(0)[2]) == {b""}
+
+
+def test_whatever_is_fetched_at_once_fits_into_the_records_that_its_topics_take(live: Ingesting) -> None:
+    """After an outage a fetch brings megabytes; a record that is refused would stop every worker, again and again."""
+    most = {topic.name: int(topic.config["max.message.bytes"]) for topic in TOPICS if topic.name in LARGEST}
+    noon = at("2026-05-01T12:00:00")
+    events = [[event(id=f"{n}-{i}", feature=f"f{n}-{i}") for i in range(5_000)] for n in range(16)]
+    good = [record(*each, offset=n, arrived=noon) for n, each in enumerate(events)]
+    broken = [Record(20 + n, noon, NDJSON, b"7\n" * 20_000) for n in range(20)]
+    assert sum(len(each.value or b"") for each in good) > most[CONTRIBUTIONS] // 2
+    live.handle(*good, *broken)
+    sizes: dict[str, list[int]] = {}
+    for topic, _, value in live.sent.take():
+        sizes.setdefault(topic, []).append(len(value))
+    assert sizes.keys() == set(LARGEST)
+    assert all(max(sizes[topic]) < most[topic] // 2 for topic in LARGEST)

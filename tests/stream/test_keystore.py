@@ -418,3 +418,19 @@ def test_an_error_quotes_no_key(tmp_path: Path) -> None:
             fail()
         text = str(refused.value)
         assert not any(secret in text for secret in (GOOD, store.route().hex(), wrapped.hex(), repr(wrapped)))
+
+
+def test_nothing_is_marked_as_destroyed_in_a_directory_that_is_not_the_one_with_the_key(tmp_path: Path) -> None:
+    directory, elsewhere = tmp_path / "keys", tmp_path / "elsewhere"
+    store = FileKeyStore(directory, KEK)
+    before = mark_of(store, MAY)
+    directory.rename(elsewhere)
+    directory.mkdir(0o700)
+    with pytest.raises(KeyStoreError, match="put the directory back"):
+        store.destroy(MAY)
+    assert list(directory.iterdir()) == []
+    directory.rmdir()
+    elsewhere.rename(directory)
+    assert mark_of(store, MAY) == before
+    store.destroy(MAY)
+    assert store.window(MAY) is None

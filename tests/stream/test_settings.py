@@ -18,6 +18,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "KAFKA_SASL_MECHANISM": ("SCRAM-SHA-256", "SCRAM-SHA-256"),
     "KAFKA_SASL_USERNAME": ("headcount", "headcount"),
     "KAFKA_SASL_PASSWORD": ("secret", "secret"),
+    "KAFKA_SASL_PASSWORD_FILE": ("password", "password"),
     "KAFKA_SSL_CAFILE": ("ca.pem", "ca.pem"),
     "KAFKA_SSL_CERTFILE": ("cert.pem", "cert.pem"),
     "KAFKA_SSL_KEYFILE": ("key.pem", "key.pem"),
@@ -29,6 +30,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "HEADCOUNT_KEK_FILE": ("kek", "kek"),
     "HEADCOUNT_DATA": ("data", Path("data")),
     "HEADCOUNT_GROUP": ("others", "others"),
+    "HEADCOUNT_ROLES": ("release,ingest", "release,ingest"),
     "HEADCOUNT_CLOCK": ("replay", "replay"),
     "HEADCOUNT_SINCE": ("2026-05-01", "2026-05-01"),
     "HEADCOUNT_UNTIL": ("2026-06-01", "2026-06-01"),
@@ -77,6 +79,8 @@ def test_an_empty_variable_is_one_that_nobody_set() -> None:
         ("HEADCOUNT_SESSION_TIMEOUT", "soon"),
         ("HEADCOUNT_SNAPSHOT_SECONDS", "10s"),
         ("HEADCOUNT_CLOCK", "sun"),
+        ("HEADCOUNT_ROLES", "ingest,project"),
+        ("HEADCOUNT_ROLES", ","),
         ("HEADCOUNT_CLOCK", "Replay"),
         ("HEADCOUNT_SINCE", "1 May"),
         ("HEADCOUNT_UNTIL", "2026-13-01"),
@@ -133,3 +137,22 @@ def test_the_worker_connects_as_the_other_clients_do(protocol: str, mechanism: s
 
 def test_a_worker_without_credentials_sends_none() -> None:
     assert new_app(Settings()).conf.broker_credentials is None
+
+
+def test_the_password_may_be_in_a_file_which_is_named_when_it_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("secret\n")
+    sasl = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_PASSWORD_FILE": str(path)}
+    assert Settings.from_environment(sasl).kafka()["sasl_plain_password"] == "secret"
+    path.unlink()
+    with pytest.raises(SettingsError, match="KAFKA_SASL_PASSWORD_FILE cannot be read"):
+        Settings.from_environment(sasl).kafka()
+
+
+def test_workers_that_run_the_same_hops_are_one_group() -> None:
+    def group(roles: str) -> str:
+        return Settings.from_environment({"HEADCOUNT_ROLES": roles}).consumer_group
+
+    assert [group(""), group("release,tally,ingest")] == ["headcount"] * 2
+    assert group("release,ingest") == group("ingest,release") == "headcount-ingest-release"
+    assert group("tally") == "headcount-tally"

@@ -49,6 +49,8 @@ class Scripted:
         self.position: dict[TP, int] = {}
         self.earliest = 0
         self.seen: dict[TP, Seen] = {}
+        self.called = False
+        self.member = "worker-1"
 
     async def seek_to_committed(self) -> dict[TP, int]:
         for tp in self.assigned:
@@ -59,7 +61,15 @@ class Scripted:
         return dict.fromkeys(partitions, self.earliest)
 
     def seek(self, partition: TP, offset: int) -> None:
+        assert self.called, "a seek outside the thread that fetches"
         self.position[partition] = offset
+
+    async def call_thread(self, method: Any, *args: Any) -> Any:
+        self.called = True
+        try:
+            return method(*args)
+        finally:
+            self.called = False
 
     def assignment(self) -> set[TP]:
         return set(self.assigned)
@@ -531,6 +541,10 @@ PRIVATE: list[tuple[Any, str, list[str], bool]] = [
     (driver.Consumer, "perform_seek", [], True),
     (driver.Consumer, "seek_to_committed", [], True),
     (driver.Consumer, "seek", ["partition", "offset"], True),
+    (driver.Consumer, "_seek", ["partition", "offset"], True),
+    (driver.AIOKafkaConsumerThread, "seek", ["partition", "offset"], False),
+    (driver.AIOKafkaConsumerThread, "call_thread", ["fun", "args"], True),
+    (faust.App, "_crash", ["reason"], False),
     (driver.Consumer, "earliest_offsets", ["partitions"], True),
     (driver.Consumer, "on_partitions_revoked", ["revoked"], True),
     (driver.Consumer, "on_partitions_assigned", ["assigned", "generation_id"], True),
@@ -569,7 +583,7 @@ def test_what_is_overridden_is_what_faust_calls(consumer: Any) -> None:
     own = {name for name in vars(Consumer) if inspect.isfunction(vars(Consumer)[name]) and not name.startswith("__")}
     asked = {"place_of", "caught_up", "behind", "made", "answered", "is_member"}
     assert own - set(dir(driver.Consumer)) == asked | {
-        "follow", "look", "finish", "leave", "_hop", "_handle", "_read_from_places"
+        "follow", "look", "finish", "leave", "_hop", "_handle", "_read_from_places", "_say_if_fenced"
     }  # fmt: skip
     assert "self._new_offset(tp)" in inspect.getsource(driver.Consumer._filter_committable_offsets)
     assert "self._to_message" in inspect.getsource(driver.Consumer.getmany)
@@ -659,3 +673,23 @@ def test_the_consumer_still_has_the_state_that_is_read(consumer: Any) -> None:
     assert made.timestamp is None
     assert "self._subscription = " in inspect.getsource(aiokafka.AIOKafkaConsumer.__init__)
     assert parameters(Assignment.state_value) == ["tp"]
+
+
+def test_a_worker_that_the_group_had_put_out_says_so(consumer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for member in ("worker-1", "worker-1"):
+        consumer._thread.member = member
+        run(consumer.on_partitions_assigned(set()))
+    assert not [message for message in caplog.messages if "fenced" in message]
+    consumer._thread.member = "worker-2"
+    run(consumer.on_partitions_assigned(set()))
+    assert len([message for message in caplog.messages if "fenced" in message]) == 1
+
+
+def test_a_seek_to_a_partition_that_was_given_away_does_nothing(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    thread = FetchingThread(consumer, loop=consumer.loop, beacon=consumer.beacon)
+    monkeypatch.setattr(thread, "assignment", lambda: {TP(TOPIC, 1)})
+    monkeypatch.setattr(thread, "_consumer", SimpleNamespace(seek=lambda *given: asked.append(given)))
+    for partition in (0, 1):
+        thread.seek(TP(TOPIC, partition), 7)
+    assert asked == [(TP(TOPIC, 1), 7)]
