@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format audit audit-full bench bench-short bench-accuracy schemas lock clean
+.PHONY: help demo test test-kafka java faults faults-full test-faults lint format audit audit-full bench bench-short bench-accuracy schemas lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,8 +24,23 @@ help: ## list the targets
 demo: .venv/.run ## simulate an application's users through the whole pipeline; leaves var/demo/statistics.duckdb
 	@$(BIN)/headcount demo
 
-test: .venv/.dev ## run every test
-	@$(BIN)/python -m pytest
+test: .venv/.dev ## run every test that needs nothing but Python
+	@$(BIN)/python -m pytest -m "not kafka"
+
+# A broker that the environment names is used instead of one that is started here, which takes Java.
+java:
+	@test -n "$$KAFKA_BOOTSTRAP_SERVERS" || sh tests/deployment/kafka/need.sh
+
+test-kafka: .venv/.dev java ## run the tests on Apache Kafka; installs Java and Maven where it may
+	@HEADCOUNT_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -m kafka tests/deployment
+
+faults: .venv/.dev java ## do to workers and brokers what happens in operation, in short; writes var/faults.json
+	@$(BIN)/python -m tests.faults
+
+faults-full: .venv/.dev java ## the same, as often as docs/faults.md says: hours
+	@$(BIN)/python -m tests.faults --full
+
+test-faults: faults-full
 
 lint: .venv/.dev ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

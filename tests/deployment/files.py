@@ -20,13 +20,13 @@ class Instruction(NamedTuple):
     text: str
 
 
-def compose(**variables: str) -> dict[str, Any]:
-    """The compose file with its variables filled in."""
+def compose(file: Path = COMPOSE_FILE, **variables: str) -> dict[str, Any]:
+    """A compose file with its variables filled in."""
 
     def value(match: re.Match[str]) -> str:
         return variables.get(match[1], match[2])
 
-    model: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+):-([^}]*)\}", value, COMPOSE_FILE.read_text()))
+    model: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+):-([^}]*)\}", value, file.read_text()))
     return model
 
 

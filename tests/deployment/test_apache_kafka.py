@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from kafka import TopicPartition
-from kafka.errors import KafkaError
 
 from pipeline.core.release import Release, encode_release
 from pipeline.core.tallies import FOREVER
@@ -18,7 +17,7 @@ from pipeline.replay import Sender, wait_for_releases
 from pipeline.settings import SCHEMAS, Settings
 from pipeline.sources import Lines
 from pipeline.stack import Stack
-from pipeline.stream.releaselog import ReleaseLog, read_log
+from pipeline.stream.releaselog import Fenced, ReleaseLog, read_log
 from pipeline.stream.topics import RELEASES
 from pipeline.testing import declarations, record, run
 from pipeline.testing import event as anything
@@ -26,7 +25,7 @@ from pipeline.warehouse.projector import rebuild
 from pipeline.warehouse.reader import Statistics
 from tests.deployment.files import within
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("topics")]
+pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.usefixtures("topics")]
 
 USERS, EVENTS, DAYS = 300, 2000, 3
 _RELEASES = TopicPartition(RELEASES, 0)
@@ -86,7 +85,7 @@ def test_a_second_writer_of_releases_fences_the_first(kafka: str) -> None:
     first = ReleaseLog({"bootstrap_servers": kafka})
     first.commit([named(1)])
     second = ReleaseLog({"bootstrap_servers": kafka})
-    with pytest.raises(KafkaError):
+    with pytest.raises(Fenced, match="another worker releases now"):
         first.commit([named(2)])
     second.commit([named(3)])
     second.close()

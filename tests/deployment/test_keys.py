@@ -13,7 +13,7 @@ from pipeline.stream.keytopic import TopicKeyStore
 from pipeline.stream.topics import KEYS, TOPICS
 from tests.deployment.files import within
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.kafka]
 
 OLD, NEW = bytes(32), bytes(range(32))
 DAYS = list(windows_between("day", 20_000, 20_020))

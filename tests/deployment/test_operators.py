@@ -12,20 +12,14 @@ from pipeline.asyncapi import OPERATIONS
 from pipeline.cli import main
 from pipeline.core.events import MAX_EVENT, MAX_EVENTS, MAX_RECORD
 from pipeline.core.outcomes import Reason
-from pipeline.settings import SCHEMAS, Settings
+from pipeline.settings import SCHEMAS, Settings, group_of
+from pipeline.stream.acls import ROLES
 from pipeline.stream.app import EXIT_SOFTWARE
 from pipeline.stream.releaselog import TRANSACTIONAL_ID
 from pipeline.stream.topics import DAY_MS, HOUR_MS, KEYS, TOPICS, Topic
 from tests.deployment.files import ROOT
 
 TEXT = (ROOT / "docs" / "operators.md").read_text()
-ROLES = {
-    "application": ("application",),
-    "worker": ("ingest", "tally", "release"),
-    "projector": ("project",),
-    "operator": ("operator",),
-    "keeper": ("keeper",),
-}
 
 
 def table(heading: str) -> list[list[str]]:
@@ -69,13 +63,14 @@ def test_the_topics_are_those_that_are_made() -> None:
 
 def test_principals_get_what_their_operations_need() -> None:
     expected = []
-    for principal, roles in ROLES.items():
-        theirs = [each for each in OPERATIONS if each.role in roles]
+    for principal in ROLES:
+        theirs = [each for each in OPERATIONS if each.role == principal]
         writes, reads = (names(e.topic for e in theirs if e.action == action) for action in ("send", "receive"))
         expected.append([principal, writes, reads])
     assert table("principal") == expected
     assert f"`{TRANSACTIONAL_ID}`" in TEXT
-    assert f"the group `{Settings().group}`" in TEXT
+    assert f"in the group `{Settings().group}`" in TEXT
+    assert f"`{group_of(Settings().group, ['ingest'])}`" in TEXT
 
 
 def test_the_exit_code_of_a_worker_is_the_one_it_has() -> None:

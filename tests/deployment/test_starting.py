@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 from pipeline.settings import Settings
 from pipeline.stream.keywrapping import KeyStoreError, read_keks
 from pipeline.stream.topics import TOPICS
-from tests.deployment.conftest import POM, _free_port
+from tests.deployment.apache import POM, free_port
 from tests.deployment.files import COMPOSE_FILE, ROOT, compose, within
 
 
@@ -39,6 +39,7 @@ def test_the_broker_of_these_tests_is_that_of_the_compose_file() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.kafka
 def test_the_topics_are_made_once_as_they_are_declared(kafka: str, topics: list[str]) -> None:
     assert topics == [f"made: {', '.join(t.name for t in TOPICS)}\n", "all topics were there already\n"]
     admin = KafkaAdminClient(bootstrap_servers=kafka)
@@ -57,6 +58,7 @@ def test_the_topics_are_made_once_as_they_are_declared(kafka: str, topics: list[
 
 
 @pytest.mark.e2e
+@pytest.mark.kafka
 def test_a_topic_that_nobody_declared_is_not_made(kafka: str, topics: list[str]) -> None:
     producer = KafkaProducer(bootstrap_servers=kafka, max_block_ms=2000)
     with pytest.raises(KafkaError):
@@ -65,6 +67,7 @@ def test_a_topic_that_nobody_declared_is_not_made(kafka: str, topics: list[str])
 
 
 @pytest.mark.e2e
+@pytest.mark.kafka
 def test_a_worker_is_healthy_until_it_hangs(kafka: str, topics: list[str], tmp_path: Path) -> None:
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
@@ -73,7 +76,7 @@ def test_a_worker_is_healthy_until_it_hangs(kafka: str, topics: list[str], tmp_p
         "HEADCOUNT_KEK": base64.b64encode(secrets.token_bytes(32)).decode(),
         "HEADCOUNT_CLOCK": "replay",  # it closes nothing by itself: the tests share the broker
         "HEADCOUNT_SESSION_TIMEOUT": "6",  # the least that Kafka allows
-        "HEADCOUNT_HTTP": f"127.0.0.1:{_free_port()}",
+        "HEADCOUNT_HTTP": f"127.0.0.1:{free_port()}",
     }
 
     def healthy() -> bool:

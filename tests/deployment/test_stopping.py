@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.health import ask
 from pipeline.stream.topics import EVENTS
-from tests.deployment.conftest import _free_port
+from tests.deployment.apache import free_port
 from tests.deployment.files import within
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.kafka, pytest.mark.timeout(200)]
 
 SESSION = 60.0  # seconds: whoever only fell silent would be missed for so long
 EVENTS_SENT = 3000
@@ -28,7 +28,7 @@ class Worker:
     """A worker's process and what it says of itself."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.log = log
         environment = environment | {"HEADCOUNT_HTTP": self.address, "HEADCOUNT_LOG": "json"}
         with log.open("wb") as out:
