@@ -201,9 +201,11 @@ def test_a_worker_whose_work_is_slow_holds_little_of_what_waits(kafka: dict[str,
     admin.create_topics([NewTopic(name, 2, 1) for name in ("read.events", "read.fold")])
     admin.close()
     producer = KafkaProducer(**kafka, max_request_size=4 << 20)
-    for number in range(SENT):
-        producer.send("read.events", partition=number % 2, value=b"%d" % (number // 2) + bytes(1 << 20))
-    producer.flush()
+    for first in range(0, SENT, 20):
+        values = {number: b"%d" % (number // 2) + bytes(1 << 20) for number in range(first, first + 20)}
+        sent = [producer.send("read.events", partition=n % 2, value=value) for n, value in values.items()]
+        for future in sent:
+            future.get(60)  # this process holds no more than it has to, either
     notes = tmp_path / "notes"
     notes.touch()
     command = [sys.executable, "-m", "tests.stream.reading", kafka["bootstrap_servers"][0], str(notes), "2"]
