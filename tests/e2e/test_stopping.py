@@ -14,7 +14,7 @@ import pytest
 from pipeline.health import ask
 from pipeline.stream.broker import embedded_broker
 from pipeline.stream.topics import create_topics
-from tests.deployment.conftest import _free_port
+from tests.deployment.apache import free_port
 from tests.deployment.files import within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 def test_a_worker_that_is_told_to_stop_ends_with_0_and_says_whether_it_has_committed(
     tmp_path: Path, away: bool
 ) -> None:
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     with (tmp_path / "log").open("wb") as log:
         with embedded_broker() as broker:
             create_topics({"bootstrap_servers": [broker]})
