@@ -209,7 +209,7 @@ class Consumer(driver.Consumer):
         return client is not None and bool(getattr(client._coordinator, "member_id", ""))
 
     async def finish(self, patience: float = PATIENCE) -> bool:
-        """Begins nothing new, handles what is begun to its end, and commits; false where the broker does not answer."""
+        """Begins nothing new, handles what is begun to its end, and commits; whether all that was handled is."""
         self._finishing = True
         clock = asyncio.get_running_loop().time
         deadline = clock() + patience
@@ -219,7 +219,7 @@ class Consumer(driver.Consumer):
             await asyncio.wait_for(self.commit(), COMMIT_SECONDS)
         except TimeoutError:
             return False
-        return True
+        return all(place.offset <= (self._committed_offset[tp] or 0) for tp, place in self._places.items())
 
     async def leave(self) -> None:
         """Leaves the group: others have the partitions at once, and nothing is committed here any more."""
