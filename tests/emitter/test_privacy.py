@@ -118,7 +118,7 @@ def test_no_log_quotes_an_event_not_even_at_debug(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("kafka")]:
-        logging.getLogger(name).setLevel(logging.DEBUG)
+        caplog.set_level(logging.DEBUG, logger=name)  # taken back when the test ends
 
     def broken(subject: str) -> bool:
         if subject == "secret-broken":
