@@ -33,6 +33,7 @@ from pipeline.noise import OpenDPNoise
 from pipeline.stream import releaselog
 from pipeline.stream.broker import embedded_broker
 from pipeline.stream.keystore import FileKeyStore
+from pipeline.stream.releaselog import Fenced
 from pipeline.stream.releasing import KeyGone, Releaser
 from pipeline.stream.tallying import encode_tally
 from pipeline.stream.topics import RELEASES, TALLIES, create_topics
@@ -196,7 +197,7 @@ def end_and_begin(
         try:
             second.handle(given)
             second.handle(given)
-        except (KeyGone, OverBudget):
+        except (Fenced, KeyGone, OverBudget):
             return True
     return False
 

@@ -11,6 +11,7 @@ from kafka import KafkaAdminClient
 from pipeline.cli import main
 from pipeline.stream.topics import TOPICS
 from tests.deployment.apache import Cluster, Unavailable, fetch_jars
+from tests.deployment.files import within
 
 REQUIRED = "HEADCOUNT_REQUIRE_KAFKA"  # set by `make test-kafka`: what cannot be started is a failure
 
@@ -49,4 +50,6 @@ def topics(kafka: str) -> list[str]:
         patch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka)
         results = [CliRunner().invoke(main, ["topics"]) for _ in range(2)]
     assert [result.exit_code for result in results] == [0, 0]
+    with closing(KafkaAdminClient(bootstrap_servers=kafka)) as admin:  # a new broker's metadata may name nobody yet
+        assert within(30, lambda: bool(admin.describe_cluster()["brokers"]))
     return [result.output for result in results]

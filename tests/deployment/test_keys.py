@@ -48,11 +48,11 @@ def test_the_bytes_of_a_destroyed_key_leave_the_disk_and_the_others_stay(
     with closing(KafkaAdminClient(bootstrap_servers=kafka)) as admin:
         admin.create_topics([NewTopic("keys.quick", 1, 1, topic_configs={**declared.config, **seconds})])
     monkeypatch.setattr(keytopic, "LOOK_SECONDS", 0.5)
-    [data] = tmp_path_factory.getbasetemp().glob("kafka[0-9]*/data")
+    base = tmp_path_factory.getbasetemp()
 
     def on_disk(wrapped: bytes) -> bool:
         text = base64.b64encode(wrapped)
-        return any(text in path.read_bytes() for path in data.glob("keys.quick-0/*") if path.is_file())
+        return any(text in path.read_bytes() for path in base.glob("kafka*/**/keys.quick-0/*") if path.is_file())
 
     def opened(*keks: bytes) -> TopicKeyStore:
         return TopicKeyStore({"bootstrap_servers": kafka}, *keks, topic="keys.quick")
