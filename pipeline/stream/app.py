@@ -162,10 +162,8 @@ def topic_sizes(settings: Settings, names: Collection[str]) -> dict[str, int]:
     return sizes
 
 
-def open_checkpoints(settings: Settings, keys: KeyStore, plan: Plan, *, bounded: bool) -> Checkpoints | None:
-    """Where checkpoints are kept, if anywhere. They are of the topic that is there now, by the broker's name for it."""
-    if not settings.checkpoints:
-        return None
+def open_checkpoints(settings: Settings, keys: KeyStore, plan: Plan, *, bounded: bool) -> Checkpoints:
+    """Where checkpoints are kept. They are of the topic that is there now, by the broker's name for it."""
     admin = KafkaAdminClient(**settings.kafka())
     try:
         [described] = admin.describe_topics([CONTRIBUTIONS])

@@ -8,6 +8,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 
 from pipeline.core.budget import Accountant
+from pipeline.core.ledger import Ledger
 from pipeline.core.pseudonyms import KeyStore
 from pipeline.core.release import release_key
 from pipeline.core.releasing import Gathered, Noise, release_window
@@ -60,10 +61,10 @@ class ReleaseHop:
             self.meter.released += await asyncio.to_thread(self._releaser.handle, batch)
             lap("release")
 
-    def released(self) -> set[str]:
-        """The keys of all releases, where this worker is the releaser and has read their log."""
+    def ledger(self) -> Ledger:
+        """What was spent, where this worker is the releaser and has read the log; else nothing."""
         log = None if self._releaser is None else self._releaser.log
-        return set() if log is None else log.keys.copy()
+        return Ledger() if log is None else log.ledger.copy()
 
     def forget(self, _: int) -> None:
         """Whoever has the tallies now fences the log of this one, which is closed once nothing is under way in it."""

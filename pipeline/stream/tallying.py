@@ -122,8 +122,11 @@ class TallyHop:
             await self._save(assigned)
 
     async def _save(self, assigned: Assigned) -> None:
-        """In a thread, while the partition waits: what is closed is in no checkpoint any more when this returns."""
-        if self.checkpoints is None or assigned.offset == assigned.saved:
+        """In a thread, while the partition waits: what is closed is in no checkpoint any more when this returns.
+
+        Not of a state whose tallies are not sent yet: whoever went on from it would never give them out.
+        """
+        if self.checkpoints is None or assigned.outbox or assigned.offset == assigned.saved:
             return
         began = time.monotonic()
         names = {window.name for window in assigned.state.windows}

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from pipeline.core.budget import Accountant, epsilon
 from pipeline.core.ingest import STEPS
 from pipeline.core.outcomes import Reason
-from pipeline.core.windows import KINDS, Calendar, Window, date_of, window_named, window_of
+from pipeline.core.windows import KINDS, Calendar, Window, date_of, window_of
 from pipeline.stream.metering import Meter
 from pipeline.stream.releasing import ReleaseHop
 from pipeline.stream.tallying import TallyHop
@@ -57,7 +57,6 @@ class Vitals:
         self._calendar = Calendar(accountant.policy.timezone)
         self._replay, self._clock = replay, clock
         self._beat = Beat()
-        self._spent: tuple[int, int, Values] = (0, 0, [])
 
     def beat(self, consumer: Any, rebalancing: bool) -> None:
         """To be called by the event loop, about every second."""
@@ -152,21 +151,12 @@ class Vitals:
 
     def _of_budget(self) -> Iterator[Gauge]:
         """Of this month and the last, by the releases that are in the log. The releaser alone knows."""
-        keys, today = self._release.released(), self._calendar.day(self._clock())
-        if self._spent[:2] != (len(keys), today):
-            month = window_of("month", today)
-            months = [window_of("month", month.start - 1), month]
-            self._spent = len(keys), today, [((_month(each),), self._left(each, keys)) for each in months]
+        ledger, month = self._release.ledger(), window_of("month", self._calendar.day(self._clock()))
+        months = [date_of(window_of("month", month.start - 1).start), date_of(month.start)]
         text = "epsilon of the policy's cap that the month's releases have not spent"
-        yield "headcount_budget_left_epsilon", text, ("month",), self._spent[2] if keys else []
+        left = [((each.isoformat()[:7],), self._left(ledger.rho(each))) for each in months]
+        yield "headcount_budget_left_epsilon", text, ("month",), left if ledger.spent else []
 
-    def _left(self, month: Window, keys: set[str]) -> float:
+    def _left(self, spent: float) -> float:
         budget = self._accountant.policy.budget
-        released = {window_named(key.split("/")[1]) for key in keys}
-        touching = [each for each in released if each.start < month.end and month.start < each.end]
-        spent = sum(budget.rho(each.kind) for each in touching)
         return budget.max_epsilon - (epsilon(spent, budget.delta / 2) if spent else 0.0)
-
-
-def _month(month: Window) -> str:
-    return date_of(month.start).isoformat()[:7]

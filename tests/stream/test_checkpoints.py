@@ -157,6 +157,29 @@ def test_a_window_that_is_given_out_is_in_no_checkpoint_any_more(place: Place) -
     assert [name for name in place.files() if "month-2026-05-01" in name]
 
 
+def test_a_state_whose_tallies_are_not_sent_is_in_no_checkpoint(place: Place) -> None:
+    """Whoever went on from it would take the windows for given out: they would never be."""
+    plain = TallyHop(PLAN, place.sent, partitions=1, bounded=True)
+    plain.begin(0, 0, None)
+    expected = place.handle(plain, 0, len(place.log))
+
+    async def broken(topic: str, partition: int, value: bytes) -> None:
+        raise asyncio.CancelledError
+
+    hop = place.hop()
+    hop.begin(0, 0, 4)
+    hop.every = 3600.0
+    hop.assigned[0].due = float("inf")
+    place.handle(hop, 4, 6)  # further than the checkpoint
+    hop.send = broken
+    with pytest.raises(asyncio.CancelledError):
+        place.handle(hop, 6, len(place.log))
+    asyncio.run(hop.save())
+    again = place.hop()
+    start = again.begin(0, 0, 4)
+    assert place.handle(again, start, len(place.log)) == expected
+
+
 def test_a_checkpoint_with_a_window_whose_key_is_destroyed_cannot_be_read_and_is_removed(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.core.contributions import Progress, encode_contribution
 from pipeline.core.events import Record
 from pipeline.core.ingest import STEPS, Ingest
+from pipeline.core.ledger import Ledger
 from pipeline.core.outcomes import Reason
-from pipeline.core.release import release_key
 from pipeline.core.tallies import FOREVER
 from pipeline.core.windows import window_named
 from pipeline.declarations import Declarations
@@ -145,11 +145,11 @@ def test_the_budget_that_is_left_is_that_of_the_releases_in_the_log(
     worker: Worker, consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days = [window_named(f"day-2026-05-{day:02d}") for day in (1, 2, 3)]
-    log: set[str] = set()
-    monkeypatch.setattr(worker.release, "released", lambda: log)
+    ledger = Ledger()
+    monkeypatch.setattr(worker.release, "ledger", lambda: ledger)
     left = []
     for day in days:
-        log |= {release_key(name, day.name) for name in ("active_users", "feature_use")}
+        ledger.charge(day, 0.02)
         worker.vitals.beat(consumer, False)
         left.append(worker.values("headcount_budget_left_epsilon"))
     assert [set(each) for each in left] == [{("2026-04",), ("2026-05",)}] * 3
