@@ -8,15 +8,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from pipeline._buffer import EVENTS_IN_RECORD, Buffer, Piece
 from pipeline._connection import NAME
 
-EVENTS_IN_RECORD, BYTES_IN_RECORD, RECORDS_IN_ROUND = 500, 256 * 1024, 8
+BYTES_IN_RECORD, RECORDS_IN_ROUND, RECORDS_UNDER_WAY = 256 * 1024, 32, 8
 BACKOFF_FIRST, BACKOFF_LAST, ANSWER, EXIT, REPORT = 0.5, 15.0, 20.0, 2.0, 60.0  # seconds
-COUNTERS = ("accepted", "sent", "dropped_full", "dropped_failed", "opted_out", "refused", "buffered")
 BATCH = ("content-type", b"application/cloudevents-batch+json")
 # Such a record is refused however often it is sent; after any other error the events wait and are sent again.
 HOPELESS = {"MessageSizeTooLargeError", "RecordListTooLargeError", "InvalidRecordError"}
@@ -25,116 +25,81 @@ log = logging.getLogger("headcount.emitter")
 T = TypeVar("T")
 
 
+class Door(Protocol[T]):
+    """What the emitter knows of its events. Called in the background."""
+
+    def leaving(self, piece: Piece[T]) -> Piece[T]:
+        """The piece without what was withdrawn."""
+
+    def encode(self, events: Sequence[T]) -> bytes:
+        """The value of their record."""
+
+
 class Delivery(Generic[T]):
-    """Every event ends in one counter: accepted = sent + dropped_full + dropped_failed + buffered, always.
+    """Starts its thread with the first event."""
 
-    `encode` makes an event's JSON from its number and the event, in the background; None if it was withdrawn.
-    """
-
-    def __init__(
-        self,
-        topic: str,
-        connect: Callable[[], Any],
-        encode: Callable[[int, T], bytes | None],
-        capacity: int,
-        linger: float,
-    ) -> None:
-        self._topic, self._connect, self._encode = topic, connect, encode
-        self._capacity, self._linger = capacity, linger
-        self.next = 0  # the number of the next event; none is ever used twice
-        self._closing = False
+    def __init__(self, topic: str, connect: Callable[[], Any], door: Door[T], capacity: int, linger: float) -> None:
+        self._topic, self._connect, self._door, self._linger = topic, connect, door, linger
+        self.buffer: Buffer[T] = Buffer(capacity, self._wake)
         self._reset()
         _deliveries.add(self)
 
     def _reset(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a signal handler may emit while its own thread emits
+        self._lock = self.buffer.lock
         self._work, self._done = threading.Condition(self._lock), threading.Condition(self._lock)
-        self._counts = dict.fromkeys(COUNTERS, 0)
-        self._buffer: deque[tuple[int, T]] = deque()
-        self._round: dict[int, T] = {}  # under way: taken from the buffer, not yet acknowledged
         self._thread: threading.Thread | None = None
         self._producer: Any = None
-        self._wake_at = 1.0  # how many events in the buffer wake the thread
         self._urgent = 0.0  # events with a lower number do not linger
         self._nudged = self._ended = False
         self._deadline = inf
         self._error, self._reported, self._report_due = "", 0, -inf
 
-    def count(self, outcome: str) -> None:
-        with self._lock:
-            self._counts[outcome] += 1
-
-    def counts(self) -> dict[str, int]:
-        with self._lock:
-            return dict(self._counts)
-
-    def put(self, event: T) -> bool:
-        """Buffer the event, or drop it when the buffer is full; after close it is refused. Never waits."""
-        with self._lock:
-            counts = self._counts
-            if self._closing:
-                counts["refused"] += 1
-                return False
-            counts["accepted"] += 1
-            if counts["buffered"] >= self._capacity:
-                counts["dropped_full"] += 1
-                return False
-            counts["buffered"] += 1
-            number = self.next
-            self.next += 1  # before the next call: a signal handler that emits must not get the same number
-            self._buffer.append((number, event))
-            if len(self._buffer) >= self._wake_at:
-                self._wake()
-            return True
-
-    def _wake(self) -> None:
+    def _wake(self) -> bool:
+        """False if there is no thread to wake, and none can be started now."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name=NAME, daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # too many threads, or the interpreter ends: the next event tries again
-                return
+                return False
             self._thread = thread
             _finish_before_kafka()
-        self._wake_at = inf
         self._work.notify()
+        return True
 
     def flush(self, timeout: float | None) -> bool:
         """Wait until all that was put before has left; True if none was dropped as undeliverable."""
         with self._lock:
-            last, failed = self.next, self._counts["dropped_failed"]
+            last, failed = self.buffer.next, self._failed()
             self._urgent, self._nudged = max(self._urgent, last), True
             self._work.notify()
-            left = self._done.wait_for(lambda: self._first_waiting() >= last, timeout)
-            return left and self._counts["dropped_failed"] == failed
+            left = self._done.wait_for(lambda: self.buffer.oldest >= last, timeout)
+            return left and self._failed() == failed
 
-    def _first_waiting(self) -> int:
-        return next(iter(self._round), self._buffer[0][0] if self._buffer else self.next)
+    def _failed(self) -> int:
+        return self.buffer.counts()["dropped_failed"]
 
     def stop(self, timeout: float) -> None:
         """Take no more events, and give those that wait this long to leave. Returns at once."""
         with self._lock:
-            if not self._closing:
-                self._closing, self._urgent, self._nudged = True, inf, True
+            if not self.buffer.closed:
+                self.buffer.closed, self._urgent, self._nudged = True, inf, True
                 self._deadline = time.monotonic() + timeout
                 self._work.notify()
 
     def close(self, timeout: float) -> bool:
         """Stop, wait, and drop what is then still here; True if nothing had to be dropped."""
         with self._lock:
-            failed = self._counts["dropped_failed"]
+            failed = self._failed()
             self.stop(timeout)
             self._done.wait_for(lambda: self._ended or self._thread is None, timeout)
             self._abandon()
-            undelivered = self._counts["dropped_failed"] - failed
+            delivered = self._failed() == failed
         self._report(last=True)
-        return undelivered == 0
+        return delivered
 
     def _abandon(self) -> None:
-        self._counts["dropped_failed"] += self._counts["buffered"]
-        self._counts["buffered"] = 0
-        self._buffer.clear()
-        self._round.clear()
+        self.buffer.abandon()
         self._done.notify_all()
 
     def _run(self) -> None:
@@ -158,90 +123,84 @@ class Delivery(Generic[T]):
 
     def _wait(self, pause: float) -> bool:
         """Sleep until a round is due, after a failure for `pause` seconds; False when all is over."""
+        buffer = self.buffer
         with self._lock:
-            self._wake_at = 1
-            self._work.wait_for(lambda: self._counts["buffered"] or self._closing)
-            if not self._counts["buffered"]:
+            buffer.wake_at = 1
+            self._work.wait_for(lambda: buffer.buffered or buffer.closed)
+            if not buffer.buffered:
                 return False
-            self._wake_at = inf if pause else EVENTS_IN_RECORD
+            buffer.wake_at = inf if pause else EVENTS_IN_RECORD
             # Events gather while we connect: the first round need not linger.
-            lingers = self._producer and self._first_waiting() >= self._urgent
+            lingers = self._producer and buffer.oldest >= self._urgent
             seconds = pause or (self._linger if lingers else 0.0)
             self._work.wait_for(
-                lambda: self._nudged or (not pause and len(self._buffer) >= EVENTS_IN_RECORD),
+                lambda: self._nudged or (not pause and buffer.fills_record),
                 min(seconds, max(0.0, self._deadline - time.monotonic())),
             )
-            self._wake_at, self._nudged = inf, False
+            buffer.wake_at, self._nudged = inf, False
             if time.monotonic() >= self._deadline:
                 self._abandon()
-            return self._counts["buffered"] > 0 or not self._closing
+            return buffer.buffered > 0 or not buffer.closed
 
     def _attempt(self) -> None:
         """Send one round; raise if some of it must be sent again."""
         if self._producer is None:
             self._producer = self._connect()
             _finish_before_kafka()
-        self._take()
-        sending, trouble = [], None
-        for numbers, value in self._records():
-            try:
-                sending.append((numbers, self._producer.send(self._topic, value, headers=[BATCH])))
-            except Exception as error:
-                if trouble := self._fail(numbers, error):
+        futures: deque[tuple[Piece[T], Any]] = deque()
+        trouble: Exception | None = None
+        try:
+            for _ in range(RECORDS_IN_ROUND):
+                if trouble or not (piece := self.buffer.take()):
                     break
-        for numbers, future in sending:
-            try:
-                future.get(ANSWER)
-                self._settle(numbers, "sent")
-            except Exception as error:
-                trouble = self._fail(numbers, error) or trouble
+                if value := self._encode(piece):
+                    try:
+                        futures.append((piece, self._producer.send(self._topic, value, headers=[BATCH])))
+                    except Exception as error:
+                        trouble = self._fail(piece, error)
+                if len(futures) > RECORDS_UNDER_WAY:  # the next is encoded while these are on their way
+                    trouble = self._await(*futures.popleft()) or trouble
+            for piece, future in futures:
+                trouble = self._await(piece, future) or trouble
+        finally:
+            self.buffer.take_back()
         if trouble:
             raise trouble
 
-    def _take(self) -> None:
-        while self._buffer and len(self._round) < EVENTS_IN_RECORD * RECORDS_IN_ROUND:
-            with self._lock:  # once for each event: nobody who emits waits for a whole round to be moved
-                if self._buffer:
-                    number, event = self._buffer.popleft()
-                    self._round[number] = event
-
-    def _records(self) -> Iterator[tuple[list[int], bytes]]:
-        """What is under way, as CloudEvents batches, each with the numbers of its events."""
-        numbers: list[int] = []
-        parts: list[bytes] = []
-        size = 0
-        for number, event in list(self._round.items()):
+    def _encode(self, piece: Piece[T]) -> bytes | None:
+        """The piece's record; None if nothing of it is to leave. What is too long for a record goes into the next."""
+        self._end(piece, "opted_out", self._door.leaving(piece))
+        while piece.events:
             try:
-                part = self._encode(number, event)
-            except Exception as error:  # it would hold up all others for ever
-                self._error = type(error).__name__
-                self._settle([number], "dropped_failed")
-                continue
-            if part is None:
-                self._settle([number], "opted_out")
-                continue
-            if parts and (len(parts) == EVENTS_IN_RECORD or size + len(part) > BYTES_IN_RECORD):
-                yield numbers, b"[" + b",".join(parts) + b"]"
-                numbers, parts, size = [], [], 0
-            numbers.append(number)
-            parts.append(part)
-            size += len(part) + 1
-        if parts:
-            yield numbers, b"[" + b",".join(parts) + b"]"
+                value = self._door.encode(piece.events)
+            except Exception as error:  # one of them is to blame, which must not hold up the others for ever
+                self._error, value = type(error).__name__, b""
+            if value and (len(value) <= BYTES_IN_RECORD or len(piece.events) == 1):
+                return value
+            if len(piece.events) > 1:
+                self.buffer.halve(piece)
+            else:
+                self._end(piece, "dropped_failed")
+        return None
 
-    def _settle(self, numbers: Sequence[int], outcome: str) -> None:
+    def _await(self, piece: Piece[T], future: Any) -> Exception | None:
+        try:
+            future.get(ANSWER)
+        except Exception as error:
+            return self._fail(piece, error)
+        self._end(piece, "sent")
+        return None
+
+    def _end(self, piece: Piece[T], outcome: str, rest: Piece[T] | None = None) -> None:
         with self._lock:
-            settled = sum(self._round.pop(number, None) is not None for number in numbers)
-            self._counts["buffered"] -= settled
-            self._counts[outcome] += settled
-            if outcome == "opted_out":
-                self._counts["accepted"] -= settled
+            self.buffer.end(piece, outcome, rest)
+            self._done.notify_all()
 
-    def _fail(self, numbers: Sequence[int], error: Exception) -> Exception | None:
+    def _fail(self, piece: Piece[T], error: Exception) -> Exception | None:
         if type(error).__name__ not in HOPELESS:
             return error
         self._error = type(error).__name__
-        self._settle(numbers, "dropped_failed")
+        self._end(piece, "dropped_failed")
         return None
 
     def disconnect(self) -> None:
@@ -258,11 +217,12 @@ class Delivery(Generic[T]):
         if self._producer is not None:
             self._producer._closed = True  # else, at exit, it waits for a thread that is not here
             _inherited.append(self._producer)  # its finalizers could shut the parent's connection
+        self.buffer.reset()
         self._reset()
 
     def _report(self, last: bool = False) -> None:
         """Log counts, once a minute at most. Never under the lock: a log handler may wait, or emit."""
-        counts = self.counts()
+        counts = self.buffer.counts()
         lost = counts["dropped_full"] + counts["dropped_failed"] + counts["refused"]
         if (lost > self._reported or self._error) and (last or time.monotonic() >= self._report_due):
             error, self._error = self._error, ""

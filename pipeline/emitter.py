@@ -19,6 +19,7 @@ from typing import Any, Never, Self
 
 import msgspec
 
+from pipeline._buffer import Piece
 from pipeline._connection import check, connect
 from pipeline._delivery import EXIT, Delivery
 
@@ -32,6 +33,7 @@ _COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
 _SOURCE = re.compile(r"[!-~]{1,256}").fullmatch
 _IDENTIFIER = re.compile("[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}").fullmatch  # what CloudEvents allows
 _LONGEST = 2**53  # ms; every JSON reader holds smaller whole numbers exactly
+_COMBINATIONS = 2_000  # of registered fields that were looked at before, and need not be again
 
 
 class Data(msgspec.Struct, omit_defaults=True, gc=False):
@@ -85,17 +87,31 @@ class _Door:
         self._opted_out = opted_out
         self.withdrawn: dict[str | None, float] = {}  # subject: events with a lower number do not leave
 
-    def encode(self, number: int, event: Event) -> bytes | None:
-        if event.subject is not None:
-            if number < self.withdrawn.get(event.subject, 0):
-                return None
-            try:
-                if self._opted_out is not None and self._opted_out(event.subject):
-                    return None
-            except BaseException:
-                return None  # nobody can say whether this subject agrees
-        event.id = event.id or os.urandom(16).hex()
-        return self._encode(event)
+    def leaving(self, piece: Piece[Event]) -> Piece[Event]:
+        """The piece without what was withdrawn; asked each time that it is about to be sent."""
+        if not self.withdrawn and self._opted_out is None:
+            return piece
+        both = zip(piece.numbers, piece.events, strict=True)
+        kept = [(number, event) for number, event in both if self._may_leave(number, event.subject)]
+        return Piece([number for number, _ in kept], [event for _, event in kept])
+
+    def _may_leave(self, number: int, subject: str | None) -> bool:
+        if subject is None:
+            return True
+        if number < self.withdrawn.get(subject, 0):
+            return False
+        try:
+            return self._opted_out is None or not self._opted_out(subject)
+        except BaseException:
+            return False  # nobody can say whether this subject agrees
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """A JSON array. An event's id is drawn when it is first sent: it takes a call into the kernel."""
+        nameless = [event for event in events if not event.id]
+        drawn = os.urandom(16 * len(nameless)).hex(" ", 16).split()
+        for event, name in zip(nameless, drawn, strict=True):
+            event.id = name
+        return self._encode(events)
 
 
 class UsageEmitter:
@@ -122,12 +138,18 @@ class UsageEmitter:
         if not isinstance(application, str) or not _SOURCE(application):
             raise ValueError("application: 1 to 256 ASCII characters without spaces, such as 'shop-web'")
         check(kafka or {})
-        self._source, self._clock = str(application), clock or partial(datetime.now, UTC)
+        self._source = str(application)
+        self._now: Callable[[], datetime] = partial(datetime.now, UTC)
+        if clock is not None:
+            self._now = lambda: _in_utc(clock())
         self._off = os.environ.get("DO_NOT_TRACK", "").strip().lower() not in ("", "0", "false")
-        self._door = _Door(opted_out)
+        door = _Door(opted_out)
+        self._withdrawn = door.withdrawn
         servers = bootstrap_servers or os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or "localhost:9092"
         connection = partial(connect, servers, dict(kafka or {}))
-        self._delivery = Delivery(topic, connection, self._door.encode, capacity, linger)
+        self._delivery = Delivery(topic, connection, door, capacity, linger)
+        self._buffer = self._delivery.buffer
+        self._seen: dict[tuple[str | None, ...], Data] = {}
         weakref.finalize(self, self._delivery.stop, EXIT).atexit = False
 
     def emit(
@@ -146,43 +168,62 @@ class UsageEmitter:
     ) -> bool:
         """Note that a feature was used; True if the event was taken. It is sent when a broker is there."""
         if self._off:
-            self._delivery.count("opted_out")
+            self._buffer.count("opted_out")
             return False
         try:
-            if unknown:
-                raise ValueError
+            fields = (feature, platform, app_version, country, plan)
+            data = self._seen.get(fields) or self._look_at(*fields)
+            if duration_ms is not None:
+                data = Data(
+                    data.feature, data.platform, data.app_version, data.country, _amount(duration_ms), data.plan
+                )
+            # What is printable has the shape of an identifier, and that is faster to see.
+            if type(subject) is not str or not 0 < len(subject) < 257 or not subject.isprintable():
+                subject = _text(_IDENTIFIER, subject)
             event = Event(
                 "1.0",
                 _text(_IDENTIFIER, id) or "",
                 self._source,
                 TYPE,
-                _in_utc(self._clock() if time is None else time),
-                Data(
-                    _NAME(feature)[0],  # type: ignore[index]  # no match raises, as in _text
-                    _text(_NAME, platform),
-                    _text(_VERSION, app_version),
-                    _text(_COUNTRY, country),
-                    _amount(duration_ms),
-                    _text(_NAME, plan),
-                ),
-                _text(_IDENTIFIER, subject),
+                self._now() if time is None else _in_utc(time),
+                data,
+                subject,
             )
+            if unknown:
+                raise ValueError
         except Exception:  # whatever was passed: no application may fail because of its statistics
-            self._delivery.count("refused")
+            self._buffer.count("refused")
             return False
-        if self._door.withdrawn.get(event.subject) == inf:
-            self._delivery.count("opted_out")
+        if self._withdrawn and self._withdrawn.get(subject) == inf:
+            self._buffer.count("opted_out")
             return False
-        return self._delivery.put(event)
+        return self._buffer.put(event)
+
+    def _look_at(
+        self, feature: str, platform: str | None, app_version: str | None, country: str | None, plan: str | None
+    ) -> Data:
+        """Raises unless all have their shapes; remembers them if so. Nothing of a subject or an id is remembered."""
+        data = Data(
+            _NAME(feature)[0],  # type: ignore[index]  # no match raises, as in _text
+            _text(_NAME, platform),
+            _text(_VERSION, app_version),
+            _text(_COUNTRY, country),
+            None,
+            _text(_NAME, plan),
+        )
+        if len(self._seen) >= _COMBINATIONS:
+            self._seen.clear()
+        self._seen[data.feature, data.platform, data.app_version, data.country, data.plan] = data
+        return data
 
     def opt_out(self, subject: str) -> None:
         """Send nothing of this subject from now on, nor what is still buffered. In memory only."""
-        self._door.withdrawn[str(subject)] = inf
+        self._withdrawn[str(subject)] = inf
 
     def opt_in(self, subject: str) -> None:
         """Send events of this subject again, from the next one on."""
-        if str(subject) in self._door.withdrawn:
-            self._door.withdrawn[str(subject)] = self._delivery.next
+        if str(subject) in self._withdrawn:
+            self._withdrawn[str(subject)] = self._buffer.next
 
     def flush(self, timeout: float | None = 5.0) -> bool:
         """Send now, and wait; True if all that was accepted before has been sent."""
@@ -194,7 +235,7 @@ class UsageEmitter:
 
     @property
     def stats(self) -> EmitterStats:
-        return EmitterStats(**self._delivery.counts())
+        return EmitterStats(**self._buffer.counts())
 
     def __enter__(self) -> Self:
         return self

@@ -15,11 +15,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from tests.bench import emitting, state
 from tests.bench.core import check
 from tests.bench.events import make_events
 from tests.bench.peers import PEERS, python_of
 from tests.bench.running import ROOT, Result, contest, count
-from tests.bench.state import measure
 
 CEILING = "the ceiling: aiokafka reads and drops"
 ONE, MANY = "headcount, one event a record", "headcount, 500 events a record"
@@ -56,7 +56,7 @@ def main() -> None:
         play(rows, make_events(given.events, seed=number), names)
     results = summarise(rows)
     (ROOT / "var" / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = report(results, rows, given.events) + "\n" + measure()
+    text = "\n".join([report(results, rows, given.events), state.measure(), emitting.measure()])
     (ROOT / "tests" / "bench" / "RESULTS.md").write_text(text)
     print(text)
 

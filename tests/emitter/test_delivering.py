@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
 from kafka.errors import KafkaTimeoutError
 
+from pipeline._buffer import EVENTS_IN_RECORD, Piece
 from pipeline._connection import connect
-from pipeline._delivery import BYTES_IN_RECORD, EVENTS_IN_RECORD, RECORDS_IN_ROUND, Delivery
+from pipeline._delivery import BYTES_IN_RECORD, RECORDS_IN_ROUND, Delivery
 from pipeline.emitter import EmitterStats, UsageEmitter
 from pipeline.stream.broker import embedded_broker
 
@@ -195,14 +196,18 @@ def test_what_no_broker_will_take_is_dropped_and_counted_and_holds_up_nothing(
 
 
 def test_an_event_that_cannot_be_encoded_holds_up_no_other(broker: str, topic: str) -> None:
-    def encode(number: int, event: bytes) -> bytes:
-        return json.dumps(event.decode()).encode()
+    class Door:
+        def leaving(self, piece: Piece[bytes]) -> Piece[bytes]:
+            return piece
 
-    delivery = Delivery(topic, lambda: connect(broker, {}), encode, capacity=10, linger=0)
+        def encode(self, events: Sequence[bytes]) -> bytes:
+            return json.dumps([event.decode() for event in events]).encode()
+
+    delivery = Delivery(topic, lambda: connect(broker, {}), Door(), capacity=10, linger=0)
     for event in (b"one", b"\xff", b"two"):
-        delivery.put(event)
+        delivery.buffer.put(event)
     assert not delivery.close(10)
-    assert (delivery.counts()["sent"], delivery.counts()["dropped_failed"]) == (2, 1)
+    assert (delivery.buffer.counts()["sent"], delivery.buffer.counts()["dropped_failed"]) == (2, 1)
 
 
 @contextmanager
