@@ -88,12 +88,15 @@ class Buffer(Generic[T]):
     def fills_record(self) -> bool:
         return len(self._events) >= EVENTS_IN_RECORD or bool(self._returned)
 
-    def take(self) -> Piece[T] | None:
-        """The events of the next record, which stay buffered until they end; None if none wait."""
+    def take(self, partly: bool) -> Piece[T] | None:
+        """The events of the next record, which stay buffered until they end; None if none wait.
+
+        partly: though they do not fill it.
+        """
         with self.lock:  # for 500 events at most: nobody who emits waits for more
             if self._returned:
                 self._taken.append(self._returned.popleft())
-            elif self._events:
+            elif len(self._events) >= (1 if partly else EVENTS_IN_RECORD):
                 first, number = self._first, min(len(self._events), EVENTS_IN_RECORD)
                 self._first += number
                 self._away += number

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pipeline._buffer import EVENTS_IN_RECORD, Buffer, Piece
 from pipeline._connection import NAME
 
-BYTES_IN_RECORD, RECORDS_IN_ROUND, RECORDS_UNDER_WAY = 256 * 1024, 32, 8
+BYTES_IN_RECORD, RECORDS_IN_ROUND, RECORDS_UNDER_WAY = 256 * 1024, 32, 16
 BACKOFF_FIRST, BACKOFF_LAST, ANSWER, EXIT, REPORT = 0.5, 15.0, 20.0, 2.0, 60.0  # seconds
 BATCH = ("content-type", b"application/cloudevents-batch+json")
 # Such a record is refused however often it is sent; after any other error the events wait and are sent again.
@@ -50,7 +50,7 @@ class Delivery(Generic[T]):
         self._thread: threading.Thread | None = None
         self._producer: Any = None
         self._urgent = 0.0  # events with a lower number do not linger
-        self._nudged = self._ended = False
+        self._nudged = self._ended = self._partly = False
         self._deadline = inf
         self._error, self._reported, self._report_due = "", 0, -inf
 
@@ -137,6 +137,8 @@ class Delivery(Generic[T]):
                 lambda: self._nudged or (not pause and buffer.fills_record),
                 min(seconds, max(0.0, self._deadline - time.monotonic())),
             )
+            # While records fill up, what fills none yet lingers, unless somebody waits for it.
+            self._partly = self._nudged or buffer.oldest < self._urgent or not buffer.fills_record
             buffer.wake_at, self._nudged = inf, False
             if time.monotonic() >= self._deadline:
                 self._abandon()
@@ -151,7 +153,7 @@ class Delivery(Generic[T]):
         trouble: Exception | None = None
         try:
             for _ in range(RECORDS_IN_ROUND):
-                if trouble or not (piece := self.buffer.take()):
+                if trouble or not (piece := self.buffer.take(self._partly)):
                     break
                 if value := self._encode(piece):
                     try:

@@ -182,7 +182,7 @@ class UsageEmitter:
                 subject = _text(_IDENTIFIER, subject)
             event = Event(
                 "1.0",
-                _text(_IDENTIFIER, id) or "",
+                "" if id is None else _text(_IDENTIFIER, id) or "",
                 self._source,
                 TYPE,
                 self._now() if time is None else _in_utc(time),

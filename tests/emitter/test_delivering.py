@@ -36,7 +36,7 @@ HELD = {"linger_ms": 60_000, "delivery_timeout_ms": 120_000}
 
 def wait_until_held(usage: UsageEmitter) -> None:
     deadline = time.monotonic() + 10
-    while not (usage._delivery._producer and usage._delivery._producer._accumulator.has_incomplete):
+    while not ((producer := usage._delivery._producer) and producer._accumulator.has_incomplete):
         assert time.monotonic() < deadline
 
 
@@ -50,7 +50,7 @@ def test_many_events_travel_in_one_record(make: Make, broker: str, topic: str) -
         usage.emit("call.started", subject=f"u-{number}")
     assert usage.flush(10)
     found = records(broker, topic, 1_200)
-    assert len(found) <= 5  # 1,200 / 500, and the first round may begin before all were emitted
+    assert len(found) <= 4  # 1,200 / 500, and the first may leave before it is full
     assert max(len(json.loads(record.value)) for record in found) <= EVENTS_IN_RECORD
     assert usage.stats.sent == 1_200
 
@@ -177,8 +177,9 @@ def test_what_was_emitted_while_the_broker_was_away_arrives(make: Make, absent: 
         assert usage.flush(60)
         usage.emit("after")
         assert usage.flush(10)
-        features = {event["data"]["feature"] for event in arrived(address, "usage.events", 2)}
-    assert features == {"meanwhile", "after"}
+        found = [event for record in records(address, "usage.events", 2) for event in json.loads(record.value)]
+    # An acknowledgement that took longer than a second is not waited for: the same event comes again, under its id.
+    assert sorted({event["id"]: event["data"]["feature"] for event in found}.values()) == ["after", "meanwhile"]
     assert usage.stats.sent == 3
 
 

@@ -1,18 +1,21 @@
 """What `emit` takes and refuses, and that no application ever notices it."""
 
 import enum
+import json
 import logging
+import re
 import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
+from unicodedata import category
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.emitter import UsageEmitter
+from pipeline.emitter import _COMBINATIONS, UsageEmitter
 
 from .conftest import arrived
 
@@ -134,6 +137,46 @@ def test_what_is_no_event_is_refused_and_counted(make: Make, absent: str, what: 
     assert usage.emit(**{"feature": "call.started", **arguments}) is False
     assert usage.stats.refused == 1
     assert usage.stats.accepted == 0
+
+
+def test_what_was_refused_once_is_refused_again_though_all_else_was_seen_before(make: Make, absent: str) -> None:
+    usage = make(absent)
+    sound = {"platform": "web", "app_version": "4.2.0", "country": "NL", "plan": "free"}
+    for _ in range(2):
+        assert usage.emit("call.started", **sound)
+        for field in sound:
+            assert not usage.emit("call.started", **{**sound, field: "two words"})
+            assert not usage.emit("call.started", **{**sound, field: 7})
+
+
+def test_what_is_remembered_of_events_is_bounded_and_says_nothing_of_a_subject(make: Make, absent: str) -> None:
+    usage = make(absent)
+    for number in range(_COMBINATIONS + 10):
+        assert usage.emit(f"feature-{number}", subject="secret-subject", id="secret-id", duration_ms=987_654_321)
+    assert 0 < len(usage._seen) <= _COMBINATIONS
+    remembered = repr(usage._seen)
+    assert not any(word in remembered for word in ("secret", "987654321", "987_654_321"))
+
+
+@given(subject=st.text(max_size=300))
+def test_a_subject_is_taken_if_and_only_if_it_is_1_to_256_characters_without_controls(subject: str) -> None:
+    usage = UsageEmitter("shop-web", bootstrap_servers="127.0.0.1:1", capacity=0)
+    usage.emit("call.started", subject=subject)
+    sound = 1 <= len(subject) <= 256 and all(category(each) not in ("Cc", "Cs") for each in subject)
+    assert usage.stats.refused == (not sound)
+
+
+def test_an_event_that_is_sent_again_keeps_its_id(make: Make, absent: str) -> None:
+    usage = make(absent)
+    assert all(usage.emit("call.started", id=name) for name in (None, "mine", None))
+    piece = usage._buffer.take(partly=True)
+    assert piece is not None
+    first, again = (usage._delivery._door.encode(piece.events) for _ in range(2))
+    ids = [event["id"] for event in json.loads(first)]
+    assert again == first
+    assert ids[1] == "mine"
+    assert len(set(ids)) == 3
+    assert all(re.fullmatch("[0-9a-f]{32}", name) for name in (ids[0], ids[2]))
 
 
 def test_a_clock_that_fails_costs_the_event_and_nothing_else(make: Make, absent: str) -> None:
