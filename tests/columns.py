@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.contributions import Contributions, Progress, WindowColumns
-from pipeline.core.numbers import Ints, mix
+from pipeline.core.numbers import Ints, distinct, mix
 from pipeline.core.pseudonyms import KeyStore
 from pipeline.core.statistics import Plan
 from pipeline.core.tallies import FOREVER, PartitionState, Tally
@@ -53,16 +53,17 @@ class Sender:
         words = np.empty((len(subjects), 2), dtype="<u8")
         words[:, 0] = mix(subjects.astype(np.uint64) ^ salt[place_of_day])
         words[:, 1] = mix(words[:, 0] + np.uint64(1))
-        # Per dimension: all values of the first window, then all of the next.
         window_of_day = np.array([windows.index(window) for window, _ in spans])
         places = np.empty((1 + len(self.values), len(subjects)), dtype="<i4")
         places[0] = place_of_day
+        values = []
         for dimension, (met, value_of_cell) in enumerate(self.values):
-            places[1 + dimension] = window_of_day[place_of_day] * len(met) + value_of_cell[cells]
-        values = [
-            [(window.start, value) for window in windows for value in self._sealed(window)[dimension]]
-            for dimension in range(len(self.values))
-        ]
+            # All values of the first window, then all of the next; of these, those that occur.
+            pairs = window_of_day[place_of_day] * len(met) + value_of_cell[cells]
+            used, places[1 + dimension] = distinct(pairs, len(windows) * len(met))
+            sealed = [(window.start, self._sealed(window)[dimension]) for window in windows]
+            entries = (divmod(each, len(met)) for each in used.tolist())
+            values.append([(sealed[window][0], sealed[window][1][value]) for window, value in entries])
         return WindowColumns(
             kind, words.tobytes(), [(window.start, part) for window, part in spans], values, places.tobytes()
         )

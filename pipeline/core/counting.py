@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.bounding import Pairs, bound
-from pipeline.core.numbers import Flags, Ints, Numbers, Words
+from pipeline.core.numbers import Flags, Ints, Numbers, Words, mix_all
 from pipeline.core.statistics import Plan, histogram_labels
 from pipeline.core.windows import Kind
 
@@ -108,10 +108,12 @@ def count_statistic(plan: Plan, name: str, kind: Kind, state: WindowState, *, bo
     finest, values, anonymous = state.finest()
     if statistic.histogram:
         return _histogram(state, statistic.histogram)
-    projection, names = _project(finest[:, 1:], values, plan.places(statistic))
+    dimensions = [_Values(values[place]) for place in plan.places(statistic)]
+    projection, cells = _project(finest[:, 1:], dimensions, plan.places(statistic))
+    names = _names(cells, dimensions)
     most = statistic.cells(kind) if bounded else None
     choice = most is not None and most < len(names)
-    hashes = _hashes(names) if choice else np.empty(0, dtype=np.uint64)
+    hashes = _hashes(cells, dimensions) if choice else np.empty(0, dtype=np.uint64)
     subjects, where, events = bound(
         state.pairs, projection, finest[:, 0].astype(np.int64), hashes, most if choice else None
     )
@@ -132,24 +134,53 @@ def count_statistic(plan: Plan, name: str, kind: Kind, state: WindowState, *, bo
     )
 
 
-def _project(finest: Codes, values: list[list[bytes]], places: tuple[int, ...]) -> tuple[Ints, list[Cell]]:
-    """Finest cell → cell of the statistic, -1 where the event lacks a value that it takes; and the cells in order."""
+class _Values:
+    """The values of one dimension by their code: ``rank`` in order, ``empty`` of what the event lacks (-1: none)."""
+
+    def __init__(self, values: list[bytes]) -> None:
+        self.values = values
+        self.rank = np.empty(len(values), dtype=np.int64)
+        self.rank[sorted(range(len(values)), key=values.__getitem__)] = np.arange(len(values))
+        self.empty = values.index(b"") if b"" in values else -1
+
+    def hashes(self) -> Words:
+        """A hash of each value, so that the choice of cells does not depend on the order of arrival."""
+        return np.frombuffer(b"".join(blake2b(v, digest_size=8).digest() for v in self.values), dtype=np.uint64)
+
+
+def _project(finest: Codes, dimensions: list[_Values], places: tuple[int, ...]) -> tuple[Ints, Codes]:
+    """Finest cell → cell of the statistic, -1 where the event lacks a value that it takes; and the codes of each cell,
+    in the order of their values.
+    """
     present = np.ones(len(finest), dtype=bool)
-    for place in places:
-        if b"" in values[place]:
-            present &= finest[:, place] != values[place].index(b"")
+    for place, dimension in zip(places, dimensions, strict=True):
+        present &= finest[:, place] != dimension.empty
     numbers = Numbers(_words_for(max(1, len(places))))
     found = numbers.of(
         _packed(finest[present][:, list(places)] if places else np.zeros((int(present.sum()), 1), np.int32))
     )
-    chosen = numbers.keys.view(np.int32)[:, : len(places)].tolist()
-    cells = [tuple(values[place][code] for place, code in zip(places, codes, strict=True)) for codes in chosen]
-    order = sorted(range(len(cells)), key=cells.__getitem__)
+    cells = numbers.keys.view(np.int32)[:, : len(places)]
+    order = np.arange(len(cells))
+    if places:
+        order = np.lexsort([dimension.rank[cells[:, n]] for n, dimension in reversed(list(enumerate(dimensions)))])
     ranks = np.empty(len(cells), dtype=np.int64)
     ranks[order] = np.arange(len(cells))
     projection = np.full(len(finest), -1, dtype=np.int64)
     projection[present] = ranks[found]
-    return projection, [cells[each] for each in order]
+    return projection, cells[order]
+
+
+def _names(cells: Codes, dimensions: list[_Values]) -> list[Cell]:
+    """The values of each cell."""
+    if not dimensions:
+        return [()] * len(cells)
+    columns = ([each.values[code] for code in cells[:, n].tolist()] for n, each in enumerate(dimensions))
+    return list(zip(*columns, strict=True))
+
+
+def _hashes(cells: Codes, dimensions: list[_Values]) -> Words:
+    """A hash of each cell by its values."""
+    return mix_all([each.hashes()[cells[:, n]] for n, each in enumerate(dimensions)])
 
 
 def _histogram(state: WindowState, edges: tuple[int, ...]) -> StatisticTally:
@@ -165,17 +196,6 @@ def _histogram(state: WindowState, edges: tuple[int, ...]) -> StatisticTally:
         events=[0] * len(labels),
         total_users=len(per_subject),
         total_events=int(counts.sum()),
-    )
-
-
-def _hashes(cells: list[Cell]) -> Words:
-    """A hash of each cell by its name, so that the choice of cells does not depend on the order of arrival."""
-    return np.array(
-        [
-            int.from_bytes(blake2b(b"".join(len(v).to_bytes(2) + v for v in cell), digest_size=8).digest())
-            for cell in cells
-        ],
-        dtype=np.uint64,
     )
 
 

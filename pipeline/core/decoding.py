@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from pipeline.core.events import (
     BATCH,
@@ -24,6 +25,7 @@ from pipeline.core.events import (
     event_type,
 )
 from pipeline.core.fields import Registry
+from pipeline.core.numbers import Ints
 from pipeline.core.outcomes import Reason
 
 BINARY = "binary"  # no media type: the attributes are headers
@@ -43,21 +45,20 @@ class Rows(NamedTuple):
     """The events of some records, and where each stood: the record's number among them, the place in the record."""
 
     events: list[UsageEvent]
-    records: list[int]
-    places: list[int]
+    records: Ints
+    places: Ints
     rejected: list[tuple[int, int, Reason]]  # (record's number, place in it, why)
 
     def sifted(self, found: Sequence[UsageEvent | Reason]) -> "Rows":
         """What was found at each place: an event, or the reason why it is none."""
-        sifted = Rows([], [], [], [])
-        for each, record, place in zip(found, self.records, self.places, strict=True):
-            if isinstance(each, Reason):
-                sifted.rejected.append((record, place, each))
-            else:
-                sifted.events.append(each)
-                sifted.records.append(record)
-                sifted.places.append(place)
-        return sifted
+        kept = np.array([not isinstance(each, Reason) for each in found], dtype=bool)
+        where = zip(self.records.tolist(), self.places.tolist(), found, strict=True)
+        return Rows(
+            [each for each in found if not isinstance(each, Reason)],
+            self.records[kept],
+            self.places[kept],
+            [(record, place, each) for record, place, each in where if isinstance(each, Reason)],
+        )
 
 
 class Decoder:
@@ -83,26 +84,34 @@ class Decoder:
 
     def rows(self, records: Sequence[Record]) -> Rows:
         """:meth:`decode` of many records: their texts are taken apart first and decoded together."""
-        texts: list[bytes] = []
-        rows = Rows([], [], [], [])
-        known: dict[int, UsageEvent | Reason] = {}  # by their place in texts
-        for number, record in enumerate(records):
-            parts = self._parts(record)
-            if isinstance(parts, list):
-                texts += parts
-                rows.records.extend([number] * len(parts))
-                rows.places.extend(range(len(parts)))
-            else:
-                known[len(texts)] = parts
-                texts.append(b"")
-                rows.records.append(number)
-                rows.places.append(0)
+        texts, counts, known = self._taken_apart(records)
+        numbers = np.repeat(np.arange(len(counts)), counts)
+        starts = np.cumsum(counts) - counts
+        rows = Rows([], numbers, np.arange(len(numbers)) - starts[numbers], [])
         try:
             if not known and max(map(len, texts), default=0) <= MAX_EVENT:
                 return rows._replace(events=list(map(self._one, texts)))
         except UNREADABLE:
             pass  # something is wrong with one of them: find out which
         return rows.sifted([known.get(place) or self._single(text) for place, text in enumerate(texts)])
+
+    def _taken_apart(self, records: Sequence[Record]) -> tuple[list[bytes], Ints, dict[int, UsageEvent | Reason]]:
+        """The texts of all events, how many each record has, and what is known unread, by its place in the texts."""
+        known: dict[int, UsageEvent | Reason] = {}
+        if all(self._forms.get(headers) == STRUCTURED for headers in {record.headers for record in records}):
+            texts = [record.value or b"" for record in records]
+            if all(texts):  # the usual case: every record is one text
+                return texts, np.ones(len(texts), dtype=np.int64), known
+        texts, counts = [], np.ones(len(records), dtype=np.int64)
+        for number, record in enumerate(records):
+            parts = self._parts(record)
+            if isinstance(parts, list):
+                texts += parts
+                counts[number] = len(parts)
+            else:
+                known[len(texts)] = parts
+                texts.append(b"")
+        return texts, counts, known
 
     def _parts(self, record: Record) -> list[bytes] | UsageEvent | Reason:
         """The texts of a record's events; or the one event, or the reason, where they cannot be told apart so."""
@@ -129,7 +138,7 @@ class Decoder:
                 elements = _elements(value) if reason is Reason.TOO_DEEP else []
                 return _limited(elements) if elements else reason
         if form in NDJSON or not form or form in JSON:
-            lines = [line for line in value.split(b"\n") if line.strip()]
+            lines = list(filter(bytes.strip, value.split(b"\n")))
             if form not in NDJSON and len(lines) > 1 and _reads(value, msgspec.Raw):
                 # One event that is printed over several lines is one event all the same.
                 return [value]

@@ -1,5 +1,6 @@
 """Columns of registered fields become columns of the values that are counted, each distinct value looked at once."""
 
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ class Generaliser:
         columns = []
         refused = np.full(len(data), -1, dtype=np.int64)
         for name, value_of, field in self._fields:
-            met, numbers = field.column(list(map(value_of, data)))
+            met, numbers = field.column(map(value_of, data), len(data))
             bad = numbers < 0
             if bad.any():
                 refused = np.where((refused < 0) & bad, -1 - numbers, refused)
@@ -59,11 +60,11 @@ class Values(dict[str | None, int]):
         self[value] = place
         return place
 
-    def column(self, values: list[str | None]) -> Column:
+    def column(self, values: Iterable[str | None], count: int) -> Column:
         if len(self) > _CACHE:
             self.clear()
             self._places = {None: 0}
-        numbers = np.fromiter(map(self.__getitem__, values), dtype=np.int64, count=len(values))
+        numbers = np.fromiter(map(self.__getitem__, values), dtype=np.int64, count=count)
         return list(self._places), numbers
 
 
@@ -76,11 +77,13 @@ class Amounts:
         self._missing = generalise(field, None)
         self._absent = -1 if isinstance(self._missing, Reason) else self._met.index(self._missing)
 
-    def column(self, values: list[int | None]) -> Column:
+    def column(self, values: Iterable[int | None], count: int) -> Column:
+        given = list(values)
         try:
-            amounts = np.array([-1 if value is None else value for value in values], dtype=np.int64)
-        except OverflowError:
-            amounts = np.array([-1 if value is None else min(value, _LARGEST) for value in values], dtype=np.int64)
+            amounts = np.array(given, dtype=np.int64)
+        except (TypeError, OverflowError):  # some are absent, or beyond what fits
+            fitting = (-1 if value is None else min(value, _LARGEST) for value in given)
+            amounts = np.fromiter(fitting, dtype=np.int64, count=count)
         buckets = np.searchsorted(self._edges, amounts, side="right")
         refused = -1 - REFUSALS.index(Reason.INVALID_FIELD)
         return self._met, np.where(amounts < 0, self._absent, np.where(buckets == 0, refused, buckets))

@@ -5,10 +5,11 @@ reason. After ``pseudonymise`` no identifier is left in the batch; after ``seal`
 left in the clear.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,8 @@ from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKe
 from pipeline.core.statistics import Plan
 from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, part_of, window_of
 
-_NOBODY = bytes(PSEUDONYM_BYTES)
+_SUBJECT, _SOURCE, _ID = attrgetter("subject"), attrgetter("source"), attrgetter("id")
+T = TypeVar("T")
 
 
 def _nothing() -> Ints:
@@ -60,6 +62,7 @@ class Batch:
     events: list[UsageEvent] = field(default_factory=list)
     days: Ints = field(default_factory=_nothing)
     values: list[Column] = field(default_factory=list)  # per dimension of the finest cell
+    subjects: list[str | None] = field(default_factory=list)
     partitions: Ints = field(default_factory=_nothing)
     keys: dict[Window, WindowKey] = field(default_factory=dict)
     gone: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))  # rows of a window whose key is destroyed
@@ -127,8 +130,7 @@ def decode(ingest: Ingest, batch: Batch) -> None:
     """Records become typed events; what is not registered does not exist from here on."""
     decoded = ingest.decoder.rows(batch.records)
     batch.events = decoded.events
-    rows = np.array(decoded.records, dtype=np.int64)
-    batch.indexes = np.array(decoded.places, dtype=np.int64)
+    rows, batch.indexes = decoded.records, decoded.places
     batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[rows]
     batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[rows]
     for number, place, reason in decoded.rejected:
@@ -166,9 +168,15 @@ def generalise_fields(ingest: Ingest, batch: Batch) -> None:
 
 def route(ingest: Ingest, batch: Batch) -> None:
     """A keyed hash of the subject, or of the event where nobody is known, chooses the partition."""
-    whose = [f"{e.source}\0{e.id}" if e.subject is None else e.subject for e in batch.events]
-    met, of = numbered(whose)
-    batch.partitions = np.array(list(map(ingest.router.partition, met)), dtype=np.int64)[of]
+    batch.subjects = list(map(_SUBJECT, batch.events))
+    nobody = [row for row, subject in enumerate(batch.subjects) if subject is None]
+    batch.known = np.ones(len(batch.events), dtype=bool)
+    batch.known[nobody] = False
+    partitions = ingest.router.partitions(batch.subjects)
+    batch.partitions = np.fromiter(partitions, dtype=np.int64, count=len(batch.events))
+    for row in nobody:
+        event = batch.events[row]
+        batch.partitions[row] = ingest.router.partition(f"{event.source}\0{event.id}")
 
 
 def pseudonymise(ingest: Ingest, batch: Batch) -> None:
@@ -185,39 +193,43 @@ def pseudonymise(ingest: Ingest, batch: Batch) -> None:
             batch.keys[met] = key
     gone = [any(each not in batch.keys for each in windows) for windows in zip(*calendar.values(), strict=True)]
     batch.gone = np.array(gone, dtype=bool)[day_of_row]
-    # A subject's number is its place in `names`; 0 is nobody.
-    names, subjects = numbered([None, *(event.subject for event in batch.events)])
-    subjects = np.where(batch.gone, 0, subjects[1:])
-    batch.known = subjects > 0
+    batch.known &= ~batch.gone
     for kind, of_day in calendar.items():
         windows, window = numbered(of_day)
         parts, part = numbered([(w.start, part_of(w, day)) for w, day in zip(of_day, days.tolist(), strict=True)])
-        of = window[day_of_row]
-        pairs, pair = distinct(of * len(names) + subjects, len(windows) * len(names))
-        hashed = b"".join(
-            [
-                _NOBODY
-                if (name := names[pair % len(names)]) is None
-                else batch.keys[windows[pair // len(names)]].pseudonym(name)
-                for pair in pairs.tolist()
-            ]
-        )
-        pseudonyms = np.frombuffer(hashed, dtype=f"V{PSEUDONYM_BYTES}")[pair]
-        batch.kinds[kind] = KindColumns(windows, of, pseudonyms, parts, part[day_of_row])
-    batch.tokens = _tokens(batch, batch.kinds[ingest.plan.kinds[0]])
-    batch.events, batch.records, batch.arrivals = [], (), np.empty(0)
+        columns = KindColumns(windows, window[day_of_row], _none(len(batch.events)), parts, part[day_of_row])
+        for key, rows in _by_key(batch, columns):
+            pseudonyms = key.pseudonyms(_chosen(batch.subjects, rows))
+            columns.pseudonyms[rows] = np.frombuffer(pseudonyms, dtype=columns.pseudonyms.dtype)
+        batch.kinds[kind] = columns
+    batch.tokens = np.zeros(len(batch.events), dtype="V8")
+    for key, rows in _by_key(batch, batch.kinds[ingest.plan.kinds[0]]):
+        events = _chosen(batch.events, rows)
+        tokens = key.tokens(zip(_chosen(batch.subjects, rows), map(_SOURCE, events), map(_ID, events), strict=True))
+        batch.tokens[rows] = np.frombuffer(tokens, dtype="V8")
+    batch.events, batch.subjects, batch.records, batch.arrivals = [], [], (), np.empty(0)
 
 
-def _tokens(batch: Batch, shortest: KindColumns) -> npt.NDArray[np.void]:
-    tokens = np.zeros(len(batch.events), dtype="V8")
-    for number, window in enumerate(shortest.windows):
-        rows = np.flatnonzero((shortest.of == number) & ~batch.gone)
+def _none(rows: int) -> npt.NDArray[np.void]:
+    return np.zeros(rows, dtype=f"V{PSEUDONYM_BYTES}")
+
+
+Rows = Ints | slice
+
+
+def _by_key(batch: Batch, columns: KindColumns) -> Iterator[tuple[WindowKey, Rows]]:
+    """The rows of each window whose key is there."""
+    if len(columns.windows) == 1 and not batch.gone.any():
+        yield batch.keys[columns.windows[0]], slice(None)
+        return
+    for number, window in enumerate(columns.windows):
+        rows = np.flatnonzero((columns.of == number) & ~batch.gone)
         if len(rows):
-            whole = len(rows) == len(batch.events)
-            events = batch.events if whole else [batch.events[row] for row in rows.tolist()]
-            hashed = batch.keys[window].tokens((event.subject, event.source, event.id) for event in events)
-            tokens[rows] = np.frombuffer(hashed, dtype="V8")
-    return tokens
+            yield batch.keys[window], rows
+
+
+def _chosen(items: list[T], rows: Rows) -> list[T]:
+    return items if isinstance(rows, slice) else [items[row] for row in rows.tolist()]
 
 
 def seal(ingest: Ingest, batch: Batch) -> None:

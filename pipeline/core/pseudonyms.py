@@ -1,25 +1,41 @@
 """Keyed hashes that stand for a subject: one per window, under the window's own key, gone when the key is.
 
 Keyed BLAKE2b (RFC 7693) with a person string per use, so that no two uses of a key ever share an output; inputs of
-several parts are length-prefixed. Values of open dimensions are sealed with AES-SIV (RFC 5297): equal values of one
-window stay equal, and only who holds the window's key can read them. A window's key is 32 random bytes; nothing is
+several parts begin with their lengths. Values of open dimensions are sealed with AES-SIV (RFC 5297): equal values of
+one window stay equal, and only who holds the window's key can read them. A window's key is 32 random bytes; nothing is
 derived from a date or from another window's key.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from hashlib import blake2b
-from struct import Struct
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from pipeline.core.windows import Window
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 KEY_BYTES = 32
 PSEUDONYM_BYTES = 16
 SEAL_BYTES = 16 + 48  # the tag and the padded value: the length of a value says nothing
 _CACHE = 200_000  # entries per window
-_LENGTHS = Struct(">III").pack
+
+
+class Cache(dict[K, V]):
+    """What was worked out for each key, forgotten when there is too much of it. Holds nothing but the function."""
+
+    def __init__(self, work_out: Callable[[K], V]) -> None:
+        super().__init__()
+        self._work_out = work_out
+
+    def __missing__(self, key: K) -> V:
+        if len(self) >= _CACHE:
+            self.clear()
+        found = self[key] = self._work_out(key)
+        return found
 
 
 class WindowKey:
@@ -28,23 +44,20 @@ class WindowKey:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError("a window's key has 32 bytes")
-        self._hash = blake2b(key=key, digest_size=PSEUDONYM_BYTES, person=b"hc-pseudonym")
+        hashed = blake2b(key=key, digest_size=PSEUDONYM_BYTES, person=b"hc-pseudonym")
+        self._pseudonyms = Cache(partial(_hash, hashed))
         self._token = blake2b(key=key, digest_size=8, person=b"hc-token")
         self._seal = AESSIV(blake2b(key=key, digest_size=64, person=b"hc-seal").digest())
         self.checkpoint = blake2b(key=key, digest_size=32, person=b"hc-checkpoint").digest()  # what seals its state
-        self._pseudonyms: dict[str, bytes] = {}
-        self._seals: dict[tuple[str, str], bytes] = {}
+        self._seals = Cache(partial(_seal, self._seal))
 
     def pseudonym(self, subject: str) -> bytes:
         """16 bytes that stand for the subject in this window and nowhere else."""
-        known = self._pseudonyms.get(subject)
-        if known is None:
-            if len(self._pseudonyms) >= _CACHE:
-                self._pseudonyms.clear()
-            state = self._hash.copy()
-            state.update(subject.encode())
-            known = self._pseudonyms[subject] = state.digest()
-        return known
+        return self._pseudonyms[subject]
+
+    def pseudonyms(self, subjects: Iterable[str | None]) -> bytes:
+        """:meth:`pseudonym` of each, one after the other; zeros for nobody."""
+        return b"".join(map(self._pseudonyms.__getitem__, subjects))
 
     def tokens(self, events: Iterable[tuple[str | None, str, str]]) -> bytes:
         """8 bytes for each (subject, source, id), which two deliveries of one event share. The subject is in it:
@@ -52,21 +65,15 @@ class WindowKey:
         """
         fresh, found = self._token.copy, []
         for subject, source, event_id in events:
-            who, where, which = (subject or "").encode(), source.encode(), event_id.encode()
+            who = subject or ""
             state = fresh()
-            state.update(_LENGTHS(len(who), len(where), len(which)) + who + where + which)
+            state.update(f"{len(who)} {len(source)} {who}{source}{event_id}".encode())
             found.append(state.digest())
         return b"".join(found)
 
     def seal(self, field: str, value: str) -> bytes:
         """The value of an open dimension, readable by the window's key only. At most 48 bytes of UTF-8."""
-        known = self._seals.get((field, value))
-        if known is None:
-            if len(self._seals) >= _CACHE:
-                self._seals.clear()
-            padded = value.encode().ljust(SEAL_BYTES - 16, b"\0")
-            known = self._seals[field, value] = self._seal.encrypt(padded, [field.encode()])
-        return known
+        return self._seals[field, value]
 
     def unseal(self, field: str, sealed: bytes) -> str:
         """The inverse of :meth:`seal`. Raises ``cryptography.exceptions.InvalidTag`` for anything else."""
@@ -90,17 +97,33 @@ class Router:
     """Sends all that a subject does to one partition, by a keyed hash of which only that much is ever used."""
 
     def __init__(self, key: bytes, partitions: int) -> None:
-        self._hash = blake2b(key=key, digest_size=8, person=b"hc-route")
-        self._partitions = partitions
-        self._known: dict[str, int] = {}
+        hashed = blake2b(key=key, digest_size=8, person=b"hc-route")
+        self._route = partial(_route, hashed, partitions)
+        self._known = Cache(self._route)
 
-    def partition(self, subject: str) -> int:
-        """The partition of a subject."""
-        known = self._known.get(subject)
-        if known is None:
-            if len(self._known) >= _CACHE:
-                self._known.clear()
-            state = self._hash.copy()
-            state.update(subject.encode())
-            known = self._known[subject] = int.from_bytes(state.digest(), "big") % self._partitions
-        return known
+    def partitions(self, subjects: Iterable[str | None]) -> Iterator[int]:
+        """The partition of each subject; any one for nobody."""
+        return map(self._known.__getitem__, subjects)
+
+    def partition(self, event: str) -> int:
+        """The partition of an event that is nobody's; it does not come again, and is not remembered."""
+        return self._route(event)
+
+
+def _hash(hashed: blake2b, subject: str | None) -> bytes:
+    if subject is None:
+        return bytes(PSEUDONYM_BYTES)
+    state = hashed.copy()
+    state.update(subject.encode())
+    return state.digest()
+
+
+def _route(hashed: blake2b, partitions: int, name: str | None) -> int:
+    state = hashed.copy()
+    state.update((name or "").encode())
+    return int.from_bytes(state.digest(), "big") % partitions
+
+
+def _seal(seal: AESSIV, what: tuple[str, str]) -> bytes:
+    field, value = what
+    return seal.encrypt(value.encode().ljust(SEAL_BYTES - 16, b"\0"), [field.encode()])

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from pipeline.core.budget import Accountant
 from pipeline.core.counting import StatisticTally
 from pipeline.core.ledger import Ledger
@@ -96,34 +98,42 @@ def release_window(
     for name in wanted:
         statistic = accountant.plan.statistics[name]
         dimensions = accountant.plan.dimensions(statistic)
-        merged = _merge((part.statistics[name] for part in parts if name in part.statistics), dimensions, key)
+        merged = _merge([part.statistics[name] for part in parts if name in part.statistics], dimensions, key)
         releases.append(_release(accountant, window, name, statistic, dimensions, merged, noise))
     return releases
 
 
-@dataclass
-class _Merged:
-    cells: dict[Cell, list[int]] = field(default_factory=dict)  # cell → users, events
-    total: list[int] = field(default_factory=lambda: [0, 0])
+class _Merged(NamedTuple):
+    """``of``: cell → its place in ``users`` and ``events``; ``total``: users, events."""
+
+    of: dict[Cell, int]
+    users: list[int]
+    events: list[int]
+    total: tuple[int, int]
+
+    def exact(self, measure: Measure, cells: Iterable[Cell]) -> list[int]:
+        """The exact counts of these cells; 0 where nobody was."""
+        counts = [*(self.users if measure == "users" else self.events), 0]
+        return [counts[self.of.get(cell, -1)] for cell in cells]
 
 
-def _merge(parts: Iterable[StatisticTally], dimensions: Sequence[Dimension], key: WindowKey) -> _Merged:
+def _merge(parts: Sequence[StatisticTally], dimensions: Sequence[Dimension], key: WindowKey) -> _Merged:
     """Adds the partitions up (a subject is in one of them only) and opens the sealed values."""
-    sealed: dict[tuple[bytes, ...], list[int]] = {}
-    merged = _Merged()
+    sealed = dict.fromkeys(cell for part in parts for cell in part.cells)
+    place_of = dict(zip(sealed, range(len(sealed)), strict=True))
+    users, events = (np.zeros(len(sealed), dtype=np.int64) for _ in range(2))
     for part in parts:
-        for cell, users, events in zip(part.cells, part.users, part.events, strict=True):
-            counts = sealed.setdefault(cell, [0, 0])
-            counts[0] += users
-            counts[1] += events
-        merged.total[0] += part.total_users
-        merged.total[1] += part.total_events
-    for cell, counts in sealed.items():
-        opened = tuple(
+        places = np.fromiter(map(place_of.__getitem__, part.cells), dtype=np.int64, count=len(part.cells))
+        users[places] += np.array(part.users, dtype=np.int64)
+        events[places] += np.array(part.events, dtype=np.int64)
+    of = {
+        tuple(
             key.unseal(d.name, value) if d.open else value.decode() for d, value in zip(dimensions, cell, strict=True)
-        )
-        merged.cells[opened] = counts
-    return merged
+        ): place
+        for cell, place in place_of.items()
+    }
+    total = sum(part.total_users for part in parts), sum(part.total_events for part in parts)
+    return _Merged(of, users.tolist(), events.tolist(), total)
 
 
 def _release(
@@ -138,17 +148,14 @@ def _release(
     policy, kind = accountant.policy, window.kind
     prices = {measure: accountant.price(name, measure, kind) for measure in statistic.measures}
     threshold = accountant.threshold(name, kind)
-    candidates = sorted(merged.cells) if threshold is not None else accountant.plan.declared_cells(statistic)
-    exact: dict[Measure, list[int]] = {
-        "users": [merged.cells.get(cell, (0, 0))[0] for cell in candidates],
-        "events": [merged.cells.get(cell, (0, 0))[1] for cell in candidates],
-    }
-    users = noise.add(exact["users"], prices["users"].sigma)
+    candidates = sorted(merged.of) if threshold is not None else accountant.plan.declared_cells(statistic)
+    users = noise.add(merged.exact("users", candidates), prices["users"].sigma)
     shown = [i for i, n in enumerate(users) if threshold is None or n >= threshold]
+    cells = [candidates[i] for i in shown]
     values = [
         [users[i] for i in shown]
         if measure == "users"
-        else noise.add([exact[measure][i] for i in shown], prices[measure].sigma)
+        else noise.add(merged.exact(measure, cells), prices[measure].sigma)
         for measure in statistic.measures
     ]
     total = None
@@ -190,7 +197,7 @@ def _release(
         epsilon=None if math.isinf(accountant.epsilon_month) else accountant.epsilon_month,
         delta=policy.budget.delta,
         contact=policy.contact,
-        cells=[candidates[i] for i in shown],
+        cells=cells,
         values=values,
         total=total,
     )

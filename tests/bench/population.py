@@ -9,7 +9,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 KEYS, MOST = 1_000_000, 32
-CHUNK = 1_250_000  # users
+CHUNK = 2_500_000  # users
 
 
 def zipf_mandelbrot(n: int, q: float, s: float) -> Floats:

@@ -82,7 +82,7 @@ def batch(how: int, *values: bytes | None, offset: int = 0) -> bytes:
 def read(*batches: bytes, topic: str = EVENTS) -> list[tuple[int, bytes | None]]:
     """The offset and the value of each record, as a worker's client hands them on."""
     records = PartitionRecords(TP(topic, 0), Records(b"".join(batches)), None, 0, None, None, True, 0)
-    return [(record.offset, record.value) for record in records]
+    return [(record.offset, record.value) for several in records for record in several]
 
 
 @pytest.mark.parametrize("how", CODECS)
