@@ -53,17 +53,15 @@ _numbers = itertools.count(1)
 
 
 def _every_delivery_is_new(tokens: Any) -> Any:
-    def around(self: Any, events: Any) -> bytes:
-        return bytes(
-            tokens(self, [(subject, source, f"{which}/{next(_numbers)}") for subject, source, which in events])
-        )
+    def around(self: Any, identities: Any) -> bytes:
+        return bytes(tokens(self, [b"%s/%d" % (identity, next(_numbers)) for identity in identities]))
 
     return around
 
 
-def _anywhere(partition: Any) -> Any:
-    def around(self: Any, subject: str) -> int:
-        return int(partition(self, f"{subject}/{next(_numbers)}"))
+def _anywhere(partitions: Any) -> Any:
+    def around(self: Any, subjects: Any) -> Any:
+        return partitions(self, [f"{subject}/{next(_numbers)}" for subject in subjects])
 
     return around
 
@@ -176,7 +174,7 @@ _NOT_ZERO = '(exact["users"][i] if threshold is None else n >= threshold)]'
 
 FAULTS = (
     Fault("no de-duplication", "A0", (("pipeline.core.pseudonyms:WindowKey.tokens", _every_delivery_is_new),)),
-    Fault("bounds per wrong partition", "A0", (("pipeline.core.pseudonyms:Router.partition", _anywhere),)),
+    Fault("bounds per wrong partition", "A0", (("pipeline.core.pseudonyms:Router.partitions", _anywhere),)),
     Fault(
         "true count against k",
         "A3",

@@ -3,7 +3,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -30,6 +30,7 @@ from pipeline.core.outcomes import Reason
 
 BINARY = "binary"  # no media type: the attributes are headers
 MAX_FORMS = 1000  # headers whose form is remembered
+SEVERAL = 512  # events that are decoded at a time
 
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
@@ -82,14 +83,21 @@ class Decoder:
         found = [self._single(text) for text in parts] if isinstance(parts, list) else [parts]
         return [Decoded(place, each) for place, each in enumerate(found)]
 
-    def rows(self, records: Sequence[Record]) -> Rows:
-        """:meth:`decode` of many records: their texts are taken apart first and decoded together."""
+    def rows(self, records: Sequence[Record]) -> Iterator[Rows]:
+        """:meth:`decode` of many records, some events at a time: an event is made of a dozen objects, and whoever is
+        done with it before the next are made finds them in the processor's cache.
+        """
         texts, counts, known = self._taken_apart(records)
         numbers = np.repeat(np.arange(len(counts)), counts)
-        starts = np.cumsum(counts) - counts
-        rows = Rows([], numbers, np.arange(len(numbers)) - starts[numbers], [])
+        places = np.arange(len(numbers)) - (np.cumsum(counts) - counts)[numbers]
+        for start in range(0, len(texts), SEVERAL):
+            part = slice(start, start + SEVERAL)
+            rows = Rows([], numbers[part], places[part], [])
+            yield self._read(rows, texts[part], {at - start: each for at, each in known.items()} if known else {})
+
+    def _read(self, rows: Rows, texts: list[bytes], known: Mapping[int, UsageEvent | Reason]) -> Rows:
         try:
-            if not known and max(map(len, texts), default=0) <= MAX_EVENT:
+            if not known and max(map(len, texts)) <= MAX_EVENT:
                 return rows._replace(events=list(map(self._one, texts)))
         except UNREADABLE:
             pass  # something is wrong with one of them: find out which

@@ -1,6 +1,6 @@
 """Columns of registered fields become columns of the values that are counted, each distinct value looked at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -18,29 +18,38 @@ _LARGEST = 2**62  # amounts beyond it are in the last bucket all the same
 
 
 class Generaliser:
-    """All fields of a registry. ``finest``: the names of those whose values are counted."""
+    """All fields of a registry. ``finest``: the names of those whose values are counted, in the registry's order."""
 
     def __init__(self, registry: Registry, finest: tuple[str, ...]) -> None:
-        self._finest = finest
-        self._fields: list[tuple[str, attrgetter[Any], Values | Amounts]] = [
-            (name, attrgetter(name), Amounts(field) if field.kind == "amount" else Values(field))
+        self._fields: list[tuple[bool, attrgetter[Any], Values | Amounts]] = [
+            (name in finest, attrgetter(name), Amounts(field) if field.kind == "amount" else Values(field))
             for name, field in registry.fields.items()
             # The others become a declared value or ``other`` whatever they are, and nobody counts them.
             if name in finest or field.kind in ("name", "amount")
         ]
 
-    def columns(self, data: list[Any]) -> tuple[list[Column], Ints]:
-        """The columns of the finest cell; and each row's first refused field's place in :data:`REFUSALS`, or -1."""
-        columns = []
+    def numbers(self, data: Sequence[Any]) -> tuple[list[Ints], Ints]:
+        """Per dimension of the finest cell, a number a row, for :meth:`met`; and each row's first refused field's
+        place in :data:`REFUSALS`, or -1.
+        """
+        found = []
         refused = np.full(len(data), -1, dtype=np.int64)
-        for name, value_of, field in self._fields:
-            met, numbers = field.column(map(value_of, data), len(data))
-            bad = numbers < 0
-            if bad.any():
-                refused = np.where((refused < 0) & bad, -1 - numbers, refused)
-            if name in self._finest:
-                columns.append((met, numbers))
-        return columns, refused
+        for counted, value_of, field in self._fields:
+            numbers = field.numbers(map(value_of, data), len(data))
+            if len(numbers) and numbers.min() < 0:
+                refused = np.where((refused < 0) & (numbers < 0), -1 - numbers, refused)
+            if counted:
+                found.append(numbers)
+        return found, refused
+
+    def met(self) -> list[list[str | None]]:
+        """Per dimension of the finest cell, the values behind the numbers that were given since :meth:`forget`."""
+        return [field.met() for counted, _, field in self._fields if counted]
+
+    def forget(self) -> None:
+        """To be called between two batches: what fields have sent is forgotten where it has become too much."""
+        for _, _, field in self._fields:
+            field.forget()
 
 
 class Values(dict[str | None, int]):
@@ -60,12 +69,16 @@ class Values(dict[str | None, int]):
         self[value] = place
         return place
 
-    def column(self, values: Iterable[str | None], count: int) -> Column:
+    def numbers(self, values: Iterable[str | None], count: int) -> Ints:
+        return np.fromiter(map(self.__getitem__, values), dtype=np.int64, count=count)
+
+    def met(self) -> list[str | None]:
+        return list(self._places)
+
+    def forget(self) -> None:
         if len(self) > _CACHE:
             self.clear()
             self._places = {None: 0}
-        numbers = np.fromiter(map(self.__getitem__, values), dtype=np.int64, count=count)
-        return list(self._places), numbers
 
 
 class Amounts:
@@ -77,7 +90,7 @@ class Amounts:
         self._missing = generalise(field, None)
         self._absent = -1 if isinstance(self._missing, Reason) else self._met.index(self._missing)
 
-    def column(self, values: Iterable[int | None], count: int) -> Column:
+    def numbers(self, values: Iterable[int | None], count: int) -> Ints:
         given = list(values)
         try:
             amounts = np.array(given, dtype=np.int64)
@@ -86,4 +99,9 @@ class Amounts:
             amounts = np.fromiter(fitting, dtype=np.int64, count=count)
         buckets = np.searchsorted(self._edges, amounts, side="right")
         refused = -1 - REFUSALS.index(Reason.INVALID_FIELD)
-        return self._met, np.where(amounts < 0, self._absent, np.where(buckets == 0, refused, buckets))
+        return np.where(amounts < 0, self._absent, np.where(buckets == 0, refused, buckets))
+
+    def met(self) -> list[str | None]:
+        return self._met
+
+    def forget(self) -> None: ...

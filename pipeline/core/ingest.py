@@ -7,6 +7,7 @@ left in the clear.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import compress
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from pipeline.core.contributions import Contributions, WindowColumns
 from pipeline.core.decoding import Decoder
-from pipeline.core.events import Record, UsageEvent
+from pipeline.core.events import Record, identity
 from pipeline.core.fields import Registry
 from pipeline.core.generalising import REFUSALS, Column, Generaliser
 from pipeline.core.numbers import Flags, Ints, distinct, numbered
@@ -26,7 +27,7 @@ from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKe
 from pipeline.core.statistics import Plan
 from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, part_of, window_of
 
-_SUBJECT, _SOURCE, _ID = attrgetter("subject"), attrgetter("source"), attrgetter("id")
+_TIME, _SUBJECT, _DATA = attrgetter("time"), attrgetter("subject"), attrgetter("data")
 T = TypeVar("T")
 
 
@@ -59,10 +60,12 @@ class Batch:
     offsets: Ints = field(default_factory=_nothing)
     indexes: Ints = field(default_factory=_nothing)
     arrivals: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    events: list[UsageEvent] = field(default_factory=list)
+    seconds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # since 1970
+    subjects: list[str | None] = field(default_factory=list)
+    identities: list[bytes] = field(default_factory=list)
+    refused: Ints = field(default_factory=_nothing)  # a row's place in REFUSALS, or -1
     days: Ints = field(default_factory=_nothing)
     values: list[Column] = field(default_factory=list)  # per dimension of the finest cell
-    subjects: list[str | None] = field(default_factory=list)
     partitions: Ints = field(default_factory=_nothing)
     keys: dict[Window, WindowKey] = field(default_factory=dict)
     gone: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))  # rows of a window whose key is destroyed
@@ -80,9 +83,10 @@ class Batch:
             where = int(self.offsets[row]), int(self.indexes[row])
             self.rejections.append(Rejection(reason_of(row), self.partition, *where))
         kept = ~rejected
-        self.events = list(compress(self.events, kept.tolist()))
+        flags = kept.tolist()
+        self.subjects, self.identities = list(compress(self.subjects, flags)), list(compress(self.identities, flags))
         self.offsets, self.indexes, self.arrivals = self.offsets[kept], self.indexes[kept], self.arrivals[kept]
-        self.days = self.days[kept]
+        self.days, self.refused = self.days[kept], self.refused[kept]
         self.values = [(met, numbers[kept]) for met, numbers in self.values]
 
 
@@ -127,19 +131,35 @@ class Ingest:
 
 
 def decode(ingest: Ingest, batch: Batch) -> None:
-    """Records become typed events; what is not registered does not exist from here on."""
-    decoded = ingest.decoder.rows(batch.records)
-    batch.events = decoded.events
-    rows, batch.indexes = decoded.records, decoded.places
-    batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[rows]
-    batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[rows]
-    for number, place, reason in decoded.rejected:
-        batch.rejections.append(Rejection(reason, batch.partition, batch.records[number].offset, place))
+    """Records become columns; an event is an object for a moment only. What is not registered exists nowhere."""
+    ingest.generaliser.forget()
+    numbers, places, seconds, values, refused = [], [], [], [], []
+    for rows in ingest.decoder.rows(batch.records):
+        events = rows.events
+        numbers.append(rows.records)
+        places.append(rows.places)
+        seconds.append(np.fromiter(map(datetime.timestamp, map(_TIME, events)), dtype=np.float64, count=len(events)))
+        batch.subjects += map(_SUBJECT, events)
+        batch.identities += [identity(event.subject, event.source, event.id) for event in events]
+        found, bad = ingest.generaliser.numbers(list(map(_DATA, events)))
+        values.append(found)
+        refused.append(bad)
+        for number, place, reason in rows.rejected:
+            batch.rejections.append(Rejection(reason, batch.partition, batch.records[number].offset, place))
+    if not numbers:
+        return
+    of = np.concatenate(numbers)
+    batch.indexes, batch.refused = np.concatenate(places), np.concatenate(refused)
+    batch.seconds = np.concatenate(seconds)
+    columns = [np.concatenate(column) for column in zip(*values, strict=True)]
+    batch.values = list(zip(ingest.generaliser.met(), columns, strict=True))
+    batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[of]
+    batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[of]
 
 
 def place(ingest: Ingest, batch: Batch) -> None:
     """Times become days; the future, closed windows, and days that are not this policy's or replay's are rejected."""
-    seconds = np.array([event.time.timestamp() for event in batch.events], dtype=np.float64)
+    seconds, batch.seconds = batch.seconds, np.empty(0)
     batch.days = days = ingest.calendar.days(seconds)
     lateness = ingest.policy.lateness
     closed = ingest.calendar.days(batch.arrivals - lateness) if batch.closed is None else np.array(batch.closed)
@@ -160,27 +180,24 @@ def place(ingest: Ingest, batch: Batch) -> None:
     batch.reject(failed < len(checks), lambda row: checks[failed[row]][0])
 
 
-def generalise_fields(ingest: Ingest, batch: Batch) -> None:
-    """Registered values become the few that are counted; those that look personal, or are of no kind, are rejected."""
-    batch.values, refused = ingest.generaliser.columns([event.data for event in batch.events])
-    batch.reject(refused >= 0, lambda row: REFUSALS[int(refused[row])])
+def refuse(_: Ingest, batch: Batch) -> None:
+    """Values that look personal, or are of no kind, are rejected; the others are the few that are counted."""
+    batch.reject(batch.refused >= 0, lambda row: REFUSALS[int(batch.refused[row])])
 
 
 def route(ingest: Ingest, batch: Batch) -> None:
     """A keyed hash of the subject, or of the event where nobody is known, chooses the partition."""
-    batch.subjects = list(map(_SUBJECT, batch.events))
-    nobody = [row for row, subject in enumerate(batch.subjects) if subject is None]
-    batch.known = np.ones(len(batch.events), dtype=bool)
-    batch.known[nobody] = False
     partitions = ingest.router.partitions(batch.subjects)
-    batch.partitions = np.fromiter(partitions, dtype=np.int64, count=len(batch.events))
-    for row in nobody:
-        event = batch.events[row]
-        batch.partitions[row] = ingest.router.partition(f"{event.source}\0{event.id}")
+    batch.partitions = np.fromiter(partitions, dtype=np.int64, count=len(batch.subjects))
+    batch.known = np.ones(len(batch.subjects), dtype=bool)
+    if None in batch.subjects:
+        for row in [row for row, subject in enumerate(batch.subjects) if subject is None]:
+            batch.known[row] = False
+            batch.partitions[row] = ingest.router.partition(batch.identities[row])
 
 
 def pseudonymise(ingest: Ingest, batch: Batch) -> None:
-    """The subject becomes one pseudonym per window, under that window's key; then the events are forgotten.
+    """The subject becomes one pseudonym per window, under that window's key; then subjects and ids are forgotten.
 
     Where a key is destroyed the window was released. The row was counted before and comes again, or it is late: where
     it stood says which, and the tally knows. It goes on with nothing in it.
@@ -197,17 +214,15 @@ def pseudonymise(ingest: Ingest, batch: Batch) -> None:
     for kind, of_day in calendar.items():
         windows, window = numbered(of_day)
         parts, part = numbered([(w.start, part_of(w, day)) for w, day in zip(of_day, days.tolist(), strict=True)])
-        columns = KindColumns(windows, window[day_of_row], _none(len(batch.events)), parts, part[day_of_row])
+        columns = KindColumns(windows, window[day_of_row], _none(len(batch.subjects)), parts, part[day_of_row])
         for key, rows in _by_key(batch, columns):
             pseudonyms = key.pseudonyms(_chosen(batch.subjects, rows))
             columns.pseudonyms[rows] = np.frombuffer(pseudonyms, dtype=columns.pseudonyms.dtype)
         batch.kinds[kind] = columns
-    batch.tokens = np.zeros(len(batch.events), dtype="V8")
+    batch.tokens = np.zeros(len(batch.identities), dtype="V8")
     for key, rows in _by_key(batch, batch.kinds[ingest.plan.kinds[0]]):
-        events = _chosen(batch.events, rows)
-        tokens = key.tokens(zip(_chosen(batch.subjects, rows), map(_SOURCE, events), map(_ID, events), strict=True))
-        batch.tokens[rows] = np.frombuffer(tokens, dtype="V8")
-    batch.events, batch.subjects, batch.records, batch.arrivals = [], [], (), np.empty(0)
+        batch.tokens[rows] = np.frombuffer(key.tokens(_chosen(batch.identities, rows)), dtype="V8")
+    batch.subjects, batch.identities, batch.records, batch.arrivals = [], [], (), np.empty(0)
 
 
 def _none(rows: int) -> npt.NDArray[np.void]:
@@ -288,7 +303,7 @@ Step = Callable[[Ingest, Batch], None]
 STEPS: tuple[Step, ...] = (
     decode,
     place,
-    generalise_fields,
+    refuse,
     route,
     pseudonymise,
     seal,

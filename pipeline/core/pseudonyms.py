@@ -59,15 +59,14 @@ class WindowKey:
         """:meth:`pseudonym` of each, one after the other; zeros for nobody."""
         return b"".join(map(self._pseudonyms.__getitem__, subjects))
 
-    def tokens(self, events: Iterable[tuple[str | None, str, str]]) -> bytes:
-        """8 bytes for each (subject, source, id), which two deliveries of one event share. The subject is in it:
-        nobody's event can hide somebody else's.
+    def tokens(self, identities: Iterable[bytes]) -> bytes:
+        """8 bytes for each event's :func:`~pipeline.core.events.identity`, which two deliveries of one event share.
+        The subject is in it: nobody's event can hide somebody else's.
         """
         fresh, found = self._token.copy, []
-        for subject, source, event_id in events:
-            who = subject or ""
+        for identity in identities:
             state = fresh()
-            state.update(f"{len(who)} {len(source)} {who}{source}{event_id}".encode())
+            state.update(identity)
             found.append(state.digest())
         return b"".join(found)
 
@@ -99,15 +98,15 @@ class Router:
     def __init__(self, key: bytes, partitions: int) -> None:
         hashed = blake2b(key=key, digest_size=8, person=b"hc-route")
         self._route = partial(_route, hashed, partitions)
-        self._known = Cache(self._route)
+        self._known = Cache(partial(_route_of_subject, self._route))
 
     def partitions(self, subjects: Iterable[str | None]) -> Iterator[int]:
         """The partition of each subject; any one for nobody."""
         return map(self._known.__getitem__, subjects)
 
-    def partition(self, event: str) -> int:
+    def partition(self, identity: bytes) -> int:
         """The partition of an event that is nobody's; it does not come again, and is not remembered."""
-        return self._route(event)
+        return self._route(identity)
 
 
 def _hash(hashed: blake2b, subject: str | None) -> bytes:
@@ -118,9 +117,13 @@ def _hash(hashed: blake2b, subject: str | None) -> bytes:
     return state.digest()
 
 
-def _route(hashed: blake2b, partitions: int, name: str | None) -> int:
+def _route_of_subject(route: Callable[[bytes], int], subject: str | None) -> int:
+    return 0 if subject is None else route(subject.encode())
+
+
+def _route(hashed: blake2b, partitions: int, name: bytes) -> int:
     state = hashed.copy()
-    state.update((name or "").encode())
+    state.update(name)
     return int.from_bytes(state.digest(), "big") % partitions
 
 
