@@ -127,6 +127,8 @@ class Ingest:
         for step in STEPS:
             step(self, batch)
             lap(step.__name__)
+            if not len(batch.offsets):
+                break  # nothing is left
         return batch
 
 
@@ -271,8 +273,6 @@ def seal(ingest: Ingest, batch: Batch) -> None:
 
 def pack(_: Ingest, batch: Batch) -> None:
     """Rows become one columnar record per partition that they are sent to."""
-    if not len(batch.offsets):
-        return
     for destination in np.unique(batch.partitions).tolist():
         rows = np.flatnonzero(batch.partitions == destination)
         batch.contributions[destination] = Contributions(

@@ -50,15 +50,16 @@ class PartitionRecords(fetcher.PartitionRecords):
         super().__init__(tp, records, *args, **kwargs)
 
     def _consumer_record(self, _: Any, several: "_Several") -> list[Record]:
-        """Records as the core knows them: aiokafka's own take 3 µs each to make."""
         records = several.records
         if records[0].offset < self.next_fetch_offset:  # a batch is fetched whole
             records = [record for record in records if record.offset >= self.next_fetch_offset]
-        made = tuple.__new__
-        return [
-            made(Record, (record.offset, record.timestamp / 1000, tuple(record.headers), record.value))
-            for record in records
-        ]
+        return made_of(records)
+
+
+def made_of(read: Iterable[Any]) -> list[Record]:
+    """Records as the core knows them, from what was read off the wire: aiokafka's own take 3 µs each to make."""
+    new = tuple.__new__
+    return [new(Record, (each.offset, each.timestamp / 1000, tuple(each.headers), each.value)) for each in read]
 
 
 class FetchResult(fetcher.FetchResult):

@@ -35,7 +35,7 @@ from pipeline.stream.transport import (
     HoleInLog,
     Transport,
 )
-from pipeline.stream.unreadable import PartitionRecords
+from pipeline.stream.unreadable import made_of
 
 TOPIC = "usage.events"
 
@@ -119,7 +119,8 @@ def make_consumer() -> Any:
 def raw(tp: TP, offset: int, **more: Any) -> Record:
     """A record that was fetched, from one as aiokafka reads it off the wire."""
     given = {"timestamp": 1_700_000_000_500, "headers": [], "key": b"key", "value": b"value", **more}
-    return PartitionRecords._consumer_record(tp, SimpleNamespace(offset=offset, **given))
+    [record] = made_of([SimpleNamespace(offset=offset, **given)])
+    return record
 
 
 class Following(RuleBasedStateMachine):
