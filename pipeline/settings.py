@@ -73,7 +73,7 @@ class Settings:
         "HEADCOUNT_HTTP", "", "host:port, or a port of 127.0.0.1, for /livez, /readyz and /metrics; off when empty"
     )
     log: Literal["text", "json"] = setting("HEADCOUNT_LOG", "text", "json: one object a line")
-    snapshot_seconds: float = setting("HEADCOUNT_SNAPSHOT_SECONDS", 10.0, "the least time between two snapshots")
+    snapshot_seconds: float = setting("HEADCOUNT_SNAPSHOT_SECONDS", 1.0, "the least time between two snapshots")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":

@@ -33,6 +33,7 @@ _SETTINGS: dict[str, Any] = {
     "client_id": "headcount-projector",
     "max_poll_records": 5_000,
     "max_partition_fetch_bytes": 16 << 20,  # a release is one record, and may be as large as the topic allows
+    "fetch_max_wait_ms": 100,  # the broker answers at once when there is something; some look only when this is over
 }
 _FIXED: dict[str, Any] = {
     "group_id": None,
@@ -134,7 +135,8 @@ class Projector:
     def run(self, stop: threading.Event, every: float = 5.0) -> None:
         """Follow the log until ``stop`` is set; publish what is new at most every ``every`` seconds.
 
-        Nothing is published before the log was read to its end once: readers never see less than before.
+        Nothing is published before all is folded that the broker had when it was asked: readers never see less than
+        before, and of what was released together they see all or nothing.
         """
         self._connect()
         ends: dict[TopicPartition, int] = {}
@@ -147,7 +149,7 @@ class Projector:
             self._step(min(0.5, every))
             self.behind = self._lag()
             caught_up = caught_up or self._reached(ends)
-            if caught_up and self._unpublished and time.monotonic() >= due:
+            if caught_up and self.behind == 0 and self._unpublished and time.monotonic() >= due:
                 self.publish()
                 due = time.monotonic() + every
         if caught_up and self._unpublished:

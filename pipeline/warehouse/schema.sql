@@ -24,10 +24,14 @@ COMMENT ON TABLE projector.position IS 'How far the log is folded; written in th
 COMMENT ON COLUMN projector.position.partition IS 'The partition of the topic of releases.';
 COMMENT ON COLUMN projector.position.next_offset IS 'The offset of the next record to read.';
 
+CREATE TABLE projector.snapshot (number BIGINT NOT NULL);
+COMMENT ON TABLE projector.snapshot IS 'The snapshots that were made of this file and lack nothing but rows of it: another shape of a table empties this one.';
+COMMENT ON COLUMN projector.snapshot.number IS 'The number in the name of the snapshot.';
+
 -- ------------------------------------------------------------------------------------------------------------ the releases
 
 CREATE TABLE released.release (
-  key         VARCHAR     NOT NULL PRIMARY KEY,
+  key         VARCHAR     NOT NULL,  -- without an index: it would be written as a whole at every publication
   statistic   VARCHAR     NOT NULL,
   description VARCHAR     NOT NULL,
   period      window_kind NOT NULL,
@@ -74,7 +78,8 @@ CREATE TABLE released.measure (
   rho         DOUBLE  NOT NULL,
   threshold   DOUBLE,
   total       BIGINT,
-  total_sigma DOUBLE
+  total_sigma DOUBLE,
+  cells_sum   HUGEINT NOT NULL
 );
 COMMENT ON TABLE released.measure IS 'One row per measure of a release.';
 COMMENT ON COLUMN released.measure.release IS 'The key of the release.';
@@ -86,6 +91,7 @@ COMMENT ON COLUMN released.measure.rho IS 'The part of the release''s cost that 
 COMMENT ON COLUMN released.measure.threshold IS 'Cells are shown where the noisy users reach it; empty where all cells are declared.';
 COMMENT ON COLUMN released.measure.total IS 'The noisy total over all cells, held back ones included; empty where there is none.';
 COMMENT ON COLUMN released.measure.total_sigma IS 'The standard deviation of the noise in the total; empty where there is none.';
+COMMENT ON COLUMN released.measure.cells_sum IS 'The sum over the cells that were released.';
 
 CREATE TABLE released.dimension (
   statistic   VARCHAR   NOT NULL,
@@ -102,6 +108,85 @@ COMMENT ON COLUMN released.dimension.kind IS 'catalogue: the values are declared
 COMMENT ON COLUMN released.dimension.declared IS 'The declared values in their natural order; none for an open dimension.';
 COMMENT ON COLUMN released.dimension.description IS 'What the dimension means.';
 COMMENT ON COLUMN released.dimension.newest IS 'The first day of the newest window that has this form.';
+
+CREATE TABLE released.form (
+  statistic    VARCHAR   NOT NULL,
+  description  VARCHAR   NOT NULL,
+  dimensions   VARCHAR[] NOT NULL,
+  measures     VARCHAR[] NOT NULL,
+  explanations VARCHAR[] NOT NULL,
+  has_total    BOOLEAN   NOT NULL,
+  start        DATE      NOT NULL,
+  end_date     DATE      NOT NULL,
+  number       BIGINT    NOT NULL
+);
+COMMENT ON TABLE released.form IS 'One row per form that releases of a statistic ever had, with the newest release of that form.';
+COMMENT ON COLUMN released.form.statistic IS 'The name of the statistic.';
+COMMENT ON COLUMN released.form.description IS 'What the statistic tells.';
+COMMENT ON COLUMN released.form.dimensions IS 'The names of its dimensions, in order.';
+COMMENT ON COLUMN released.form.measures IS 'Its measures, in order.';
+COMMENT ON COLUMN released.form.explanations IS 'What each measure counts.';
+COMMENT ON COLUMN released.form.has_total IS 'Whether it has totals.';
+COMMENT ON COLUMN released.form.start IS 'The first day of the newest window of that form.';
+COMMENT ON COLUMN released.form.end_date IS 'The first day after that window.';
+COMMENT ON COLUMN released.form.number IS 'The number of its release.';
+
+-- A table, since every query of every statistic needs it, and each fold touches only the rows of its own windows.
+CREATE TABLE released.shown (
+  key                   VARCHAR     NOT NULL,
+  statistic             VARCHAR     NOT NULL,
+  description           VARCHAR     NOT NULL,
+  period                window_kind NOT NULL,
+  start                 DATE        NOT NULL,
+  end_date              DATE        NOT NULL,
+  number                BIGINT      NOT NULL,
+  dimensions            VARCHAR[]   NOT NULL,
+  cells                 BIGINT      NOT NULL,
+  max_cells             BIGINT      NOT NULL,
+  measures              VARCHAR[]   NOT NULL,
+  has_total             BOOLEAN     NOT NULL,
+  users_sigma           DOUBLE,
+  users_variance        DOUBLE,
+  users_bound           BIGINT,
+  users_threshold       DOUBLE,
+  users_sum             HUGEINT,
+  users_total           BIGINT,
+  users_total_variance  DOUBLE,
+  events_sigma          DOUBLE,
+  events_variance       DOUBLE,
+  events_bound          BIGINT,
+  events_threshold      DOUBLE,
+  events_sum            HUGEINT,
+  events_total          BIGINT,
+  events_total_variance DOUBLE
+);
+COMMENT ON TABLE released.shown IS 'One row per window of a statistic: its release with the highest number, measures in columns.';
+COMMENT ON COLUMN released.shown.key IS 'The key of the release.';
+COMMENT ON COLUMN released.shown.statistic IS 'The name of the statistic.';
+COMMENT ON COLUMN released.shown.description IS 'What the statistic tells.';
+COMMENT ON COLUMN released.shown.period IS 'The kind of window.';
+COMMENT ON COLUMN released.shown.start IS 'The first day of the window.';
+COMMENT ON COLUMN released.shown.end_date IS 'The first day after the window.';
+COMMENT ON COLUMN released.shown.number IS 'Its number among the releases of the window.';
+COMMENT ON COLUMN released.shown.cells IS 'How many cells were released, the total not included.';
+COMMENT ON COLUMN released.shown.dimensions IS 'The names of its dimensions, in order.';
+COMMENT ON COLUMN released.shown.max_cells IS 'The most cells that one subject may touch in this window.';
+COMMENT ON COLUMN released.shown.measures IS 'Its measures: users, events or both.';
+COMMENT ON COLUMN released.shown.has_total IS 'Whether it has totals.';
+COMMENT ON COLUMN released.shown.users_sigma IS 'The standard deviation of the noise in users.';
+COMMENT ON COLUMN released.shown.users_variance IS 'The variance of the noise in users.';
+COMMENT ON COLUMN released.shown.users_bound IS 'The most users that one subject adds to one cell.';
+COMMENT ON COLUMN released.shown.users_threshold IS 'The threshold of users, if there is one.';
+COMMENT ON COLUMN released.shown.users_sum IS 'The sum of users over the cells that were released.';
+COMMENT ON COLUMN released.shown.users_total IS 'The noisy total of users, if there is one.';
+COMMENT ON COLUMN released.shown.users_total_variance IS 'The variance of the noise in the total of users.';
+COMMENT ON COLUMN released.shown.events_sigma IS 'The standard deviation of the noise in events.';
+COMMENT ON COLUMN released.shown.events_variance IS 'The variance of the noise in events.';
+COMMENT ON COLUMN released.shown.events_bound IS 'The most events that one subject adds to one cell.';
+COMMENT ON COLUMN released.shown.events_threshold IS 'The threshold of events, if there is one.';
+COMMENT ON COLUMN released.shown.events_sum IS 'The sum of events over the cells that were released.';
+COMMENT ON COLUMN released.shown.events_total IS 'The noisy total of events, if there is one.';
+COMMENT ON COLUMN released.shown.events_total_variance IS 'The variance of the noise in the total of events.';
 
 -- ------------------------------------------------------------------------------------------------ bounds and what they mean
 
@@ -139,60 +224,6 @@ COMMENT ON MACRO sum_upper IS 'An aggregate: the upper 95 % bound of a sum of va
 
 CREATE MACRO sum_grade(value, variance) AS grade_of(sum(value), sum(variance));
 COMMENT ON MACRO sum_grade IS 'An aggregate: the grade of a sum of values.';
-
--- --------------------------------------------------------------------------------------------------- what the views rest on
-
-CREATE VIEW released.shown AS
-WITH number AS (
-  SELECT
-    release,
-    list(measure ORDER BY measure DESC) AS measures,
-    bool_or(total IS NOT NULL) AS has_total,
-    max(sigma) FILTER (measure = 'users') AS users_sigma,
-    max(bound) FILTER (measure = 'users') AS users_bound,
-    max(threshold) FILTER (measure = 'users') AS users_threshold,
-    max(total) FILTER (measure = 'users') AS users_total,
-    max(total_sigma) FILTER (measure = 'users') AS users_total_sigma,
-    max(sigma) FILTER (measure = 'events') AS events_sigma,
-    max(bound) FILTER (measure = 'events') AS events_bound,
-    max(threshold) FILTER (measure = 'events') AS events_threshold,
-    max(total) FILTER (measure = 'events') AS events_total,
-    max(total_sigma) FILTER (measure = 'events') AS events_total_sigma
-  FROM released.measure
-  GROUP BY release
-)
-SELECT
-  r.key, r.statistic, r.description, r.period, r.start, r.end_date, r.dimensions, r.max_cells, n.measures, n.has_total,
-  n.users_sigma, n.users_sigma ^ 2 AS users_variance, n.users_bound, n.users_threshold, n.users_total,
-  n.users_total_sigma ^ 2 AS users_total_variance,
-  n.events_sigma, n.events_sigma ^ 2 AS events_variance, n.events_bound, n.events_threshold, n.events_total,
-  n.events_total_sigma ^ 2 AS events_total_variance
-FROM released.release AS r
-JOIN number AS n ON n.release = r.key
-QUALIFY row_number() OVER (PARTITION BY r.statistic, r.period, r.start ORDER BY r.number DESC) = 1;
-COMMENT ON VIEW released.shown IS 'One row per window of a statistic: its release with the highest number, measures in columns.';
-COMMENT ON COLUMN released.shown.key IS 'The key of the release.';
-COMMENT ON COLUMN released.shown.statistic IS 'The name of the statistic.';
-COMMENT ON COLUMN released.shown.description IS 'What the statistic tells.';
-COMMENT ON COLUMN released.shown.period IS 'The kind of window.';
-COMMENT ON COLUMN released.shown.start IS 'The first day of the window.';
-COMMENT ON COLUMN released.shown.end_date IS 'The first day after the window.';
-COMMENT ON COLUMN released.shown.dimensions IS 'The names of its dimensions, in order.';
-COMMENT ON COLUMN released.shown.max_cells IS 'The most cells that one subject may touch in this window.';
-COMMENT ON COLUMN released.shown.measures IS 'Its measures: users, events or both.';
-COMMENT ON COLUMN released.shown.has_total IS 'Whether it has totals.';
-COMMENT ON COLUMN released.shown.users_sigma IS 'The standard deviation of the noise in users.';
-COMMENT ON COLUMN released.shown.users_variance IS 'The variance of the noise in users.';
-COMMENT ON COLUMN released.shown.users_bound IS 'The most users that one subject adds to one cell.';
-COMMENT ON COLUMN released.shown.users_threshold IS 'The threshold of users, if there is one.';
-COMMENT ON COLUMN released.shown.users_total IS 'The noisy total of users, if there is one.';
-COMMENT ON COLUMN released.shown.users_total_variance IS 'The variance of the noise in the total of users.';
-COMMENT ON COLUMN released.shown.events_sigma IS 'The standard deviation of the noise in events.';
-COMMENT ON COLUMN released.shown.events_variance IS 'The variance of the noise in events.';
-COMMENT ON COLUMN released.shown.events_bound IS 'The most events that one subject adds to one cell.';
-COMMENT ON COLUMN released.shown.events_threshold IS 'The threshold of events, if there is one.';
-COMMENT ON COLUMN released.shown.events_total IS 'The noisy total of events, if there is one.';
-COMMENT ON COLUMN released.shown.events_total_variance IS 'The variance of the noise in the total of events.';
 
 -- ----------------------------------------------------------------------------------------------------------- for analysts
 

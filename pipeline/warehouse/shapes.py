@@ -7,8 +7,13 @@ windows stand in one table; what a release does not have is NULL in its rows.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
+import pandas as pd
 from duckdb import DuckDBPyConnection
+
+from pipeline.core.release import Release
+from pipeline.warehouse.work import query_rows
 
 
 @dataclass(frozen=True)
@@ -37,19 +42,47 @@ class Shape:
 
 
 def shape_of(connection: DuckDBPyConnection, statistic: str) -> Shape | None:
-    """The shape that the folded releases of a statistic give it; ``None`` before the first."""
-    [(description, has_total)] = connection.execute(_NEWEST, [statistic]).fetchall()
-    if description is None:
+    """The shape that the folded releases of a statistic give it; ``None`` before the first.
+
+    From its forms alone: there are a few, however many releases there are.
+    """
+    forms = connection.execute(_FORMS, [statistic]).fetchall()
+    if not forms:
         return None
-    names = merged(connection.execute(_DIMENSION_LISTS, [statistic]).fetchall())
-    forms = connection.execute(_DIMENSION_FORMS, [statistic]).fetchall()
+    description, *_ = forms[-1]
+    names = merged((dimensions, start) for _, dimensions, _, _, _, start in forms)
+    columns = connection.execute(_DIMENSION_FORMS, [statistic]).fetchall()
+    measures: dict[str, str] = {}
+    for _, _, those, explanations, _, _ in forms:  # the newest form is the last
+        measures |= zip(those, explanations, strict=True)
     return Shape(
         statistic=statistic,
         description=description,
-        dimensions=tuple(_column(name, [form[1:] for form in forms if form[0] == name]) for name in names),
-        measures=tuple(connection.execute(_MEASURES, [statistic]).fetchall()),
-        has_total=has_total,
+        dimensions=tuple(_column(name, [form[1:] for form in columns if form[0] == name]) for name in names),
+        measures=tuple(sorted(measures.items(), reverse=True)),
+        has_total=any(form[4] for form in forms),
     )
+
+
+def note_forms(connection: DuckDBPyConnection, releases: Iterable[Release]) -> None:
+    """Keep the forms that these releases have, with the newest window of each."""
+    columns: dict[tuple[Any, ...], str] = {}
+    forms: dict[tuple[Any, ...], tuple[str, str, int]] = {}
+    for r in releases:
+        for d in r.dimensions:
+            column = (r.statistic, d.name, d.kind, d.values, d.description)
+            columns[column] = max(columns.get(column, r.start), r.start)
+        names, texts = tuple(m.name for m in r.measures), tuple(m.description for m in r.measures)
+        form = (r.statistic, r.description, tuple(d.name for d in r.dimensions), names, texts, r.total is not None)
+        forms[form] = max(forms.get(form, ("", "", 0)), (r.start, r.end, r.number))
+    _merge(connection, [(*form, *newest) for form, newest in forms.items()], _FORM, _MERGE_FORMS)
+    _merge(connection, [(*column, start) for column, start in columns.items()], _DIMENSION, _MERGE_DIMENSIONS)
+
+
+def _merge(connection: DuckDBPyConnection, rows: list[tuple[Any, ...]], names: Sequence[str], query: str) -> None:
+    if rows:
+        lists = [[list(part) if isinstance(part, tuple) else part for part in row] for row in rows]
+        query_rows(connection, pd.DataFrame(lists, columns=list(names), dtype=object), query)
 
 
 def merged(lists: Iterable[tuple[Sequence[str], date]]) -> tuple[str, ...]:
@@ -80,23 +113,48 @@ def _column(name: str, forms: list[tuple[str, list[str], str, date]]) -> Column:
     return Column(name, merged((declared, day) for _, declared, _, day in forms), newest[2])
 
 
-_NEWEST = """
-SELECT
-  max_by(r.description, (r.start, r.end_date, r.number)),
-  bool_or(EXISTS (SELECT 1 FROM released.measure AS m WHERE m.release = r.key AND m.total IS NOT NULL))
-FROM released.release AS r
-WHERE r.statistic = ?
+_FORMS = """
+SELECT description, dimensions, measures, explanations, has_total, start
+FROM released.form
+WHERE statistic = ?
+ORDER BY start, end_date, number
 """
-
-_DIMENSION_LISTS = "SELECT dimensions, max(start) FROM released.release WHERE statistic = ? GROUP BY dimensions"
 
 _DIMENSION_FORMS = "SELECT dimension, kind, declared, description, newest FROM released.dimension WHERE statistic = ?"
 
-_MEASURES = """
-SELECT m.measure, max_by(m.description, (r.start, r.end_date, r.number))
-FROM released.release AS r
-JOIN released.measure AS m ON m.release = r.key
-WHERE r.statistic = ?
-GROUP BY m.measure
-ORDER BY m.measure DESC
+_DIMENSION = ("statistic", "dimension", "kind", "declared", "description", "newest")
+
+_MERGE_DIMENSIONS = """
+MERGE INTO released.dimension AS known
+USING (
+  SELECT * REPLACE (CAST(declared AS VARCHAR[]) AS declared, CAST(newest AS DATE) AS newest) FROM batch
+) AS form
+ON known.statistic = form.statistic AND known.dimension = form.dimension AND known.kind = form.kind
+  AND known.declared = form.declared AND known.description = form.description
+WHEN MATCHED AND known.newest < form.newest THEN UPDATE SET newest = form.newest
+WHEN NOT MATCHED THEN INSERT BY NAME
+"""
+
+_FORM = (
+    "statistic", "description", "dimensions", "measures", "explanations", "has_total", "start", "end_date", "number",
+)  # fmt: skip
+
+_MERGE_FORMS = """
+MERGE INTO released.form AS known
+USING (
+  SELECT * REPLACE (
+    CAST(dimensions AS VARCHAR[]) AS dimensions,
+    CAST(measures AS VARCHAR[]) AS measures,
+    CAST(explanations AS VARCHAR[]) AS explanations,
+    CAST(has_total AS BOOLEAN) AS has_total,
+    CAST(start AS DATE) AS start,
+    CAST(end_date AS DATE) AS end_date,
+    CAST(number AS BIGINT) AS number
+  ) FROM batch
+) AS form
+ON known.statistic = form.statistic AND known.description = form.description AND known.dimensions = form.dimensions
+  AND known.measures = form.measures AND known.explanations = form.explanations AND known.has_total = form.has_total
+WHEN MATCHED AND (known.start, known.end_date, known.number) < (form.start, form.end_date, form.number)
+  THEN UPDATE SET start = form.start, end_date = form.end_date, number = form.number
+WHEN NOT MATCHED THEN INSERT BY NAME
 """

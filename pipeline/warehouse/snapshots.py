@@ -6,11 +6,10 @@ from pathlib import Path
 
 from duckdb import DuckDBPyConnection
 
-from pipeline.warehouse.views import literal, quoted
+from pipeline.warehouse.making import KEEP, make
 from pipeline.warehouse.work import open_work
 
 LINK = "statistics.duckdb"
-KEEP = 3
 
 _SNAPSHOT = re.compile(r"statistics-(\d+)\.duckdb")
 _PARTIAL = ".partial"  # what carries this suffix has no reader and may be deleted at any time
@@ -19,8 +18,9 @@ _PARTIAL = ".partial"  # what carries this suffix has no reader and may be delet
 def publish(work: DuckDBPyConnection | Path, directory: Path) -> Path:
     """Publish what is committed in the work file as ``DIR/snapshots/statistics-<number>.duckdb``.
 
-    Returns its path. The last three are kept; readers keep the one they have open, even when it is deleted.
-    A crash leaves the link on the snapshot before, and rubbish for :func:`clean`. One process at a time.
+    Returns its path. The last three are kept, and none is changed while it has its name; readers keep the one they
+    have open, even when it is gone. A crash leaves the link on the snapshot before, and rubbish for :func:`clean`. One
+    process at a time.
     """
     if isinstance(work, Path):
         with open_work(work) as connection:
@@ -29,9 +29,10 @@ def publish(work: DuckDBPyConnection | Path, directory: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     clean(directory)
     known = published(directory)
-    snapshot = folder / f"statistics-{(known[-1][0] if known else 0) + 1:06d}.duckdb"
+    number = (known[-1][0] if known else 0) + 1
+    snapshot = folder / f"statistics-{number:06d}.duckdb"
     partial = folder / (snapshot.name + _PARTIAL)
-    _copy(work, partial)
+    make(work, known[-KEEP:], partial)
     partial.chmod(0o444)
     _sync(partial)
     partial.rename(snapshot)
@@ -41,6 +42,7 @@ def publish(work: DuckDBPyConnection | Path, directory: Path) -> Path:
     link.symlink_to(snapshot.relative_to(directory))
     link.replace(directory / LINK)
     _sync(directory)
+    work.execute("INSERT INTO projector.snapshot VALUES (?)", [number])
     for _, path in published(directory)[:-KEEP]:
         path.unlink()
     return snapshot
@@ -57,17 +59,6 @@ def clean(directory: Path) -> None:
     for folder in (directory, directory / "snapshots"):
         for path in folder.glob(f"statistics*{_PARTIAL}*"):
             path.unlink(missing_ok=True)
-
-
-def _copy(work: DuckDBPyConnection, path: Path) -> None:
-    [(name,)] = work.execute("SELECT current_database()").fetchall()
-    work.execute(f"ATTACH {literal(str(path))} AS snapshot (STORAGE_VERSION 'v1.2.0')")
-    try:
-        work.execute(f"COPY FROM DATABASE {quoted(name)} TO snapshot").fetchall()
-        work.execute("DROP SCHEMA snapshot.projector CASCADE").fetchall()
-        work.execute("CHECKPOINT snapshot").fetchall()
-    finally:
-        work.execute("DETACH snapshot")
 
 
 def _sync(path: Path) -> None:

@@ -13,8 +13,8 @@ from pipeline.core.release import Release, encode_release
 from pipeline.warehouse import views
 from pipeline.warehouse.checks import check
 from pipeline.warehouse.errors import UnusableReleaseError
-from pipeline.warehouse.shapes import shape_of
-from pipeline.warehouse.work import Transaction
+from pipeline.warehouse.shapes import note_forms, shape_of
+from pipeline.warehouse.work import Transaction, query_rows
 
 
 def apply(connection: DuckDBPyConnection, releases: Sequence[Release], reached: Mapping[int, int] | None = None) -> int:
@@ -30,11 +30,13 @@ def apply(connection: DuckDBPyConnection, releases: Sequence[Release], reached: 
             statistics = sorted({release.statistic for release in fresh.values()})
             before = {name: shape_of(connection, name) for name in statistics}
             _insert_releases(connection, fresh)
+            note_forms(connection, fresh.values())
             for name in statistics:
                 shape = shape_of(connection, name)
                 if shape is not None and shape != before[name]:
                     for statement in views.statements(before[name], shape):
                         connection.execute(statement)
+                    connection.execute("DELETE FROM projector.snapshot")
             _insert_cells(connection, fresh.values())
         for partition, offset in (reached or {}).items():
             connection.execute("DELETE FROM projector.position WHERE partition = ?", [partition])
@@ -62,7 +64,7 @@ def _fresh(connection: DuckDBPyConnection, releases: Sequence[Release]) -> dict[
         if digests.setdefault(release.key, digest) != digest:
             raise UnusableReleaseError(position, "two releases with one key differ")
         fresh[digest] = release
-    known = _rows(
+    known = query_rows(
         connection,
         pd.DataFrame({"key": list(digests)}, dtype=object),
         "SELECT r.key, r.digest FROM released.release AS r SEMI JOIN batch USING (key)",
@@ -99,7 +101,7 @@ def _insert_releases(connection: DuckDBPyConnection, fresh: Mapping[str, Release
         for digest, r in fresh.items()
     ]
     frame = pd.DataFrame(rows, dtype=object)
-    _rows(connection, frame, "INSERT INTO released.release BY NAME SELECT * FROM batch")
+    query_rows(connection, frame, "INSERT INTO released.release BY NAME SELECT * FROM batch")
 
     measures = [
         {
@@ -112,22 +114,17 @@ def _insert_releases(connection: DuckDBPyConnection, fresh: Mapping[str, Release
             "threshold": m.threshold,
             "total": None if r.total is None else r.total[place],
             "total_sigma": None if r.total is None else m.total_sigma,
+            "cells_sum": str(sum(r.values[place])),  # a sum may take more than 64 bits
         }
         for r in fresh.values()
         for place, m in enumerate(r.measures)
     ]
     frame = pd.DataFrame(measures, dtype=object).astype(_NULLABLE)
-    _rows(connection, frame, "INSERT INTO released.measure BY NAME SELECT * FROM batch")
+    query_rows(connection, frame, "INSERT INTO released.measure BY NAME SELECT * FROM batch")
 
-    newest: dict[tuple[str, str, str, tuple[str, ...], str], str] = {}
-    for r in fresh.values():
-        for d in r.dimensions:
-            form = (r.statistic, d.name, d.kind, d.values, d.description)
-            newest[form] = max(newest.get(form, r.start), r.start)
-    if newest:
-        forms = [(*form[:3], list(form[3]), form[4], start) for form, start in newest.items()]
-        columns = ["statistic", "dimension", "kind", "declared", "description", "newest"]
-        _rows(connection, pd.DataFrame(forms, columns=columns, dtype=object), _MERGE_FORMS)
+    keys = pd.DataFrame({"key": [r.key for r in fresh.values()]}, dtype=object)
+    query_rows(connection, keys, _SUPERSEDE)
+    query_rows(connection, keys, _SHOW)
 
 
 def _insert_cells(connection: DuckDBPyConnection, releases: Iterable[Release]) -> None:
@@ -153,7 +150,7 @@ def _insert_cells(connection: DuckDBPyConnection, releases: Iterable[Release]) -
             keys.columns = pd.Index(["release", "period", "start", "end_date"])
             keys["_place"] = np.arange(len(group))
             names = ", ".join(views.quoted(column) for column in columns)
-            _rows(
+            query_rows(
                 connection,
                 keys,
                 f"INSERT INTO released.{views.quoted(statistic)} (release, period, start, end_date, {names}) "
@@ -163,24 +160,53 @@ def _insert_cells(connection: DuckDBPyConnection, releases: Iterable[Release]) -
             connection.unregister("cells")
 
 
-def _rows(connection: DuckDBPyConnection, batch: pd.DataFrame, query: str) -> list[tuple[str, ...]]:
-    """Run a query over a frame, which it calls ``batch``: one statement, however many rows."""
-    connection.register("batch", batch)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.unregister("batch")
-
-
 _NULLABLE = {"threshold": "Float64", "total": "Int64", "total_sigma": "Float64"}
 
-_MERGE_FORMS = """
-MERGE INTO released.dimension AS known
-USING (
-  SELECT * REPLACE (CAST(declared AS VARCHAR[]) AS declared, CAST(newest AS DATE) AS newest) FROM batch
-) AS form
-ON known.statistic = form.statistic AND known.dimension = form.dimension AND known.kind = form.kind
-  AND known.declared = form.declared AND known.description = form.description
-WHEN MATCHED THEN UPDATE SET newest = greatest(known.newest, form.newest)
-WHEN NOT MATCHED THEN INSERT BY NAME
+_SUPERSEDE = """
+DELETE FROM released.shown AS old
+USING (SELECT * FROM released.release SEMI JOIN batch USING (key)) AS new
+WHERE old.statistic = new.statistic AND old.period = new.period AND old.start = new.start AND old.number < new.number
+"""
+
+_SHOW = """
+INSERT INTO released.shown BY NAME
+WITH number AS (
+  SELECT
+    release,
+    list(measure ORDER BY measure DESC) AS measures,
+    bool_or(total IS NOT NULL) AS has_total,
+    max(sigma) FILTER (measure = 'users') AS users_sigma,
+    max(bound) FILTER (measure = 'users') AS users_bound,
+    max(threshold) FILTER (measure = 'users') AS users_threshold,
+    max(cells_sum) FILTER (measure = 'users') AS users_sum,
+    max(total) FILTER (measure = 'users') AS users_total,
+    max(total_sigma) FILTER (measure = 'users') AS users_total_sigma,
+    max(sigma) FILTER (measure = 'events') AS events_sigma,
+    max(bound) FILTER (measure = 'events') AS events_bound,
+    max(threshold) FILTER (measure = 'events') AS events_threshold,
+    max(cells_sum) FILTER (measure = 'events') AS events_sum,
+    max(total) FILTER (measure = 'events') AS events_total,
+    max(total_sigma) FILTER (measure = 'events') AS events_total_sigma
+  FROM released.measure
+  SEMI JOIN batch ON batch.key = release
+  GROUP BY release
+),
+new AS (
+  SELECT *
+  FROM released.release
+  SEMI JOIN batch USING (key)
+  QUALIFY row_number() OVER (PARTITION BY statistic, period, start ORDER BY number DESC) = 1
+)
+SELECT
+  r.key, r.statistic, r.description, r.period, r.start, r.end_date, r.number, r.dimensions, r.cells, r.max_cells,
+  n.* EXCLUDE (release, users_total_sigma, events_total_sigma),
+  n.users_sigma ^ 2 AS users_variance,
+  n.users_total_sigma ^ 2 AS users_total_variance,
+  n.events_sigma ^ 2 AS events_variance,
+  n.events_total_sigma ^ 2 AS events_total_variance
+FROM new AS r
+JOIN number AS n ON n.release = r.key
+ANTI JOIN released.shown AS better
+  ON better.statistic = r.statistic AND better.period = r.period AND better.start = r.start
+ORDER BY r.end_date, r.period, r.key
 """

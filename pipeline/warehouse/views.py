@@ -122,9 +122,9 @@ def _bounded(name: str, value: str, variance: str, what: str) -> tuple[list[str]
 
 def _view(shape: Shape) -> Iterator[str]:
     select = [
-        "r.period",
-        "r.start",
-        "r.end_date",
+        "c.period",  # of the cells, so that a query reads those of its windows and no others
+        "c.start",
+        "c.end_date",
         *(f"c.{quoted(column.name)}" for column in shape.dimensions),
     ]
     comments = _WINDOW_COMMENTS | {column.name: _comment_on(column) for column in shape.dimensions}
@@ -134,14 +134,15 @@ def _view(shape: Shape) -> Iterator[str]:
         comments |= texts
     yield (
         f"CREATE OR REPLACE VIEW {quoted(shape.statistic)} AS SELECT {', '.join(select)} "
-        f"FROM {table(shape)} AS c JOIN released.shown AS r ON r.key = c.release"
+        f"FROM {table(shape)} AS c JOIN released.shown AS r ON r.key = c.release "
+        f"AND r.period = c.period AND r.start = c.start WHERE r.statistic = {literal(shape.statistic)}"
     )
     what = f"{_sentence(shape.description)} One row per window and cell. Choose one period before adding."
     yield from _comments(quoted(shape.statistic), "VIEW", what, comments)
 
 
 def _view_of_totals(shape: Shape) -> Iterator[str]:
-    select = ["r.period", "r.start", "r.end_date", "coalesce(c.cells, 0) AS cells"]
+    select = ["r.period", "r.start", "r.end_date", "r.cells"]
     comments = _WINDOW_COMMENTS | {"cells": "How many cells the window shows."}
     for measure, _ in shape.measures:
         what = f"The total of {measure} over all cells, held back ones included. Noise is in it."
@@ -152,18 +153,15 @@ def _view_of_totals(shape: Shape) -> Iterator[str]:
     if shape.open and "events" in dict(shape.measures):
         columns, texts = _bounded(
             "events_held_back",
-            "(r.events_total - coalesce(c.events, 0))",
-            "(r.events_total_variance + r.events_variance * coalesce(c.cells, 0))",
+            "(r.events_total - r.events_sum)",
+            "(r.events_total_variance + r.events_variance * r.cells)",
             "The total less all cells that are shown: the events of those held back. Noise is in it.",
         )
         select += columns
         comments |= texts
-    sums = ", ".join(["count(*) AS cells", *(f"sum({measure}) AS {measure}" for measure, _ in shape.measures)])
     name = quoted(f"{shape.statistic}_total")
     yield (
-        f"CREATE OR REPLACE VIEW {name} AS "
-        f"WITH c AS (SELECT release, {sums} FROM {table(shape)} GROUP BY release) SELECT {', '.join(select)} "
-        f"FROM released.shown AS r LEFT JOIN c ON c.release = r.key "
+        f"CREATE OR REPLACE VIEW {name} AS SELECT {', '.join(select)} FROM released.shown AS r "
         f"WHERE r.statistic = {literal(shape.statistic)} AND r.has_total"
     )
     what = f"The totals, one row per window. {_sentence(shape.description)} Not to be added to the cells."

@@ -4,6 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from pipeline.warehouse.errors import BusyError, WarehouseError
@@ -61,6 +62,15 @@ def _format_of(connection: DuckDBPyConnection) -> str | None:
     except duckdb.CatalogException:
         return None
     return str(rows[0][0]) if rows else None
+
+
+def query_rows(connection: DuckDBPyConnection, batch: pd.DataFrame, query: str) -> list[tuple[str, ...]]:
+    """Run a query over a frame, which it calls ``batch``: one statement, however many rows."""
+    connection.register("batch", batch)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.unregister("batch")
 
 
 class Transaction:

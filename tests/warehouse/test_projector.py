@@ -168,6 +168,21 @@ def test_nothing_is_published_before_the_log_was_read_to_its_end(kafka: Kafka, t
     assert windows(tmp_path) == 6
 
 
+def test_of_what_is_released_together_readers_see_all_or_nothing(kafka: Kafka, topic: str, tmp_path: Path) -> None:
+    slow = kafka | {"max_poll_records": 1}
+    with Projector(tmp_path, slow, topic=topic) as projector, following(projector, every=0.01):
+        until((tmp_path / LINK).exists)
+        producer = KafkaProducer(**kafka, transactional_id=topic, acks="all")
+        producer.init_transactions()
+        producer.begin_transaction()
+        for release in days(*range(1, 9)):
+            producer.send(topic, key=release.key.encode(), value=encode_release(release), partition=0).get(30)
+        producer.commit_transaction()
+        producer.close()
+        until(lambda: windows(tmp_path) == 8)
+        assert [number for number, _ in published(tmp_path)] == [1, 2]
+
+
 def test_what_a_crash_left_is_removed_at_the_next_start(kafka: Kafka, tmp_path: Path) -> None:
     leftover = tmp_path / "snapshots" / "statistics-000007.duckdb.partial"
     leftover.parent.mkdir()

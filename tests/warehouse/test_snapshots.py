@@ -47,6 +47,7 @@ def test_the_file_holds_releases_and_nothing_else(work: DuckDBPyConnection, tmp_
         "released.by_platform",
         "released.dimension",
         "released.feature_use",
+        "released.form",
         "released.measure",
         "released.release",
         "released.shown",
