@@ -17,6 +17,8 @@ from pipeline.stream.unreadable import size_of
 LEAVE_SECONDS = 5.0
 MAX_HELD = 32 << 20  # bytes of a partition that are fetched and not handled, beyond which no more is fetched
 HELD_SECONDS = 0.05  # between two looks at whether there is room
+# A partition that is not in the request under way waits for its end, once a hop: Faust's 1.5 s would be the latency.
+FETCH_WAIT_MS = 100
 
 
 class Seen(NamedTuple):
@@ -35,6 +37,11 @@ class Thread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
         self.seen: dict[TP, Seen] = {}
         self._fetched: dict[TP, deque[tuple[int, int]]] = {}  # the end of each batch, and its bytes
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
         if active_partitions:

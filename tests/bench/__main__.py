@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tests.bench import emitting, state
+from tests.bench import emitting, latency, serving, state
 from tests.bench.core import check
 from tests.bench.events import make_events
 from tests.bench.peers import PEERS, python_of
@@ -55,8 +55,13 @@ def main() -> None:
         print(f"round {number + 1} of {given.rounds}", flush=True)
         play(rows, make_events(given.events, seed=number), names)
     results = summarise(rows)
+    sections = [report(results, rows, given.events), state.measure(), emitting.measure()]
+    for measure in (serving.measure, latency.measure):
+        text, more = measure()
+        sections.append(text)
+        results += more
     (ROOT / "var" / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = "\n".join([report(results, rows, given.events), state.measure(), emitting.measure()])
+    text = "\n".join(sections)
     (ROOT / "tests" / "bench" / "RESULTS.md").write_text(text)
     print(text)
 
