@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipeline.core.events import Record
 from pipeline.settings import Settings
 from pipeline.stream import transport
-from pipeline.stream.fetching import Seen
+from pipeline.stream.fetching import FETCH_WAIT_MS, Seen
 from pipeline.stream.fetching import Thread as FetchingThread
 from pipeline.stream.framework import new_app
 from pipeline.stream.transport import (
@@ -545,6 +545,7 @@ PRIVATE: list[tuple[Any, str, list[str], bool]] = [
     (driver.Consumer, "_seek", ["partition", "offset"], True),
     (driver.AIOKafkaConsumerThread, "seek", ["partition", "offset"], False),
     (driver.AIOKafkaConsumerThread, "call_thread", ["fun", "args"], True),
+    (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["transport"], False),
     (faust.App, "_crash", ["reason"], False),
     (driver.Consumer, "earliest_offsets", ["partitions"], True),
     (driver.Consumer, "on_partitions_revoked", ["revoked"], True),
@@ -649,6 +650,15 @@ def test_a_partition_s_state_is_made_when_what_was_there_at_first_is_handled(con
             assert (consumer.made(tp), consumer.behind(tp)) == (end == 3, 5 - end)
 
     run(scenario())
+
+
+def test_no_partition_waits_long_for_a_fetch_of_others(consumer: Any) -> None:
+    async def created() -> Any:
+        return FetchingThread(consumer)._create_worker_consumer(consumer.transport)
+
+    client = run(created())
+    assert client._fetch_max_wait_ms == FETCH_WAIT_MS < 200
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
 
 
 def test_the_group_is_left_by_what_aiokafka_has() -> None:
