@@ -30,7 +30,7 @@ from pipeline.stream.ingesting import WORD
 from pipeline.stream.topics import EVENTS
 from pipeline.warehouse.snapshots import LINK
 
-WINDOWS = 110
+WINDOWS = 100
 FIRST = date(2025, 1, 1)
 PARTITIONS = 4
 EVENTS_A_DAY = 2_000
@@ -114,7 +114,7 @@ def latencies(windows: int, directory: Path) -> list[float]:
                     producer.flush()
                     for partition in range(PARTITIONS - 1):
                         tell(partition, day + timedelta(days=1))
-                    time.sleep(0.5)  # the events are counted by now: they are not what is measured
+                    time.sleep(0.3)  # the events are counted by now: they are not what is measured
                     began = time.monotonic()
                     tell(PARTITIONS - 1, day + timedelta(days=1))
                     seen = wait_until_visible(stack, data, day, expected)
