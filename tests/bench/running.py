@@ -29,6 +29,7 @@ from tests.bench.common import Row, digest
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
+QUIET = {"log_level": 0}  # it lives a little longer than its broker
 STRUCTURED = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 NDJSON = [("content-type", b"application/x-ndjson")]
 
@@ -61,7 +62,7 @@ class Contest:
         self.address, self.events, self.each = address, len(events), each
         self.kafka: dict[str, Any] = {"bootstrap_servers": [address]}
         create_topics(self.kafka, partitions=PARTITIONS)
-        producer = Producer({"bootstrap.servers": address, "linger.ms": 20, "batch.size": 1 << 20})
+        producer = Producer({**QUIET, "bootstrap.servers": address, "linger.ms": 20, "batch.size": 1 << 20})
         values = [b"\n".join(events[start : start + each]) for start in range(0, len(events), each)]
         self.records = len(values)
         for number, value in enumerate(values):
