@@ -13,7 +13,6 @@ from pipeline.core.budget import Accountant, OverBudget
 from pipeline.declarations import read_declarations
 from pipeline.privacy_loss import pld_epsilon
 from pipeline.settings import Settings, SettingsError
-from pipeline.warehouse.reader import PROTECTS_NOBODY
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SPANS = {"month": 1, "year": 12}
@@ -93,6 +92,8 @@ def _finite(value: float | None) -> float | None:
 
 
 def _print(found: dict[str, Any]) -> None:
+    from pipeline.warehouse.reader import PROTECTS_NOBODY
+
     click.echo(f"policy {found['policy']}: what is released of a window, and the noise in it\n")
     click.echo(_line("", "cells", "bound", "sigma", "95 %", "from"))
     for each in found["releases"]:

@@ -1,13 +1,14 @@
 """``headcount show``: the statistics in a terminal, with their bars."""
 
+from __future__ import annotations
+
 import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,8 +16,11 @@ from rich.text import Text
 from pipeline.core.windows import KINDS, Kind
 from pipeline.settings import Settings
 from pipeline.warehouse.errors import WarehouseError
-from pipeline.warehouse.reader import ProtectsNobody, Statistics
-from pipeline.warehouse.views import quoted
+
+if TYPE_CHECKING:  # a worker is a command as well, and starts without DuckDB and pandas
+    import pandas as pd
+
+    from pipeline.warehouse.reader import Statistics
 
 _COLOURS = {"precise": "green", "good": "cyan", "rough": "yellow", "noise": "dim"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -72,6 +76,8 @@ def show(
       headcount show feature_use --by feature            events per feature, added over platforms
       headcount show feature_use --window week --json    for a script
     """
+    from pipeline.warehouse.reader import ProtectsNobody, Statistics
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ProtectsNobody)
@@ -147,6 +153,8 @@ def _cells(
         if "events" not in measures:
             raise WarehouseError(f"users cannot be added up over cells: use --by for all of {', '.join(dimensions)}")
         dimensions, measures = [d for d in dimensions if d in by], ["events"]
+        from pipeline.warehouse.views import quoted
+
         keys = ", ".join(["period", "start", "end_date", *map(quoted, dimensions)])
         frame = statistics.sql(
             f"SELECT {keys}, sum_of(events) AS events, sum_lower(events, events_variance) AS events_lower, "
@@ -170,6 +178,8 @@ def _rows(frame: pd.DataFrame, dimensions: list[str], measures: list[str], limit
 
 def _lines(frame: pd.DataFrame, dimensions: list[str], measures: list[str], limit: int) -> Table:
     """A row per cell: the line over all windows, and the newest number. Where a cell is held back, a dot."""
+    import pandas as pd
+
     table = Table(*dimensions, *(title for m in measures for title in (f"{m} over time", "newest", "grade")))
     starts = sorted(frame["start"].unique())[-_WINDOWS_IN_A_LINE:]
     groups = frame.groupby(dimensions, observed=True, sort=False) if dimensions else [((), frame)]

@@ -1,5 +1,7 @@
 """What goes wrong before anything runs is one line that says what to do, exit code 1, and no traceback."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,3 +170,9 @@ def test_secrets_are_never_listed(run: Callable[..., Result]) -> None:
         assert result.exit_code == 0
         assert "HEADCOUNT_KEK" in result.output
         assert not any(secret in result.output for secret in secrets.values())
+
+
+def test_a_worker_starts_without_what_analysts_need() -> None:
+    code = "import sys, pipeline.cli, pipeline.worker; print(*{'duckdb', 'pandas', 'altair'} & sys.modules.keys())"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert loaded.stdout == "\n"
