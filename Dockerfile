@@ -28,6 +28,7 @@ RUN pip uninstall --quiet --yes --root-user-action ignore setuptools wheel pip \
  && groupadd --gid "$APP_UID" headcount \
  && useradd --uid "$APP_UID" --gid headcount --home-dir /tmp --shell /usr/sbin/nologin headcount \
  && install --directory --owner headcount --group headcount --mode 700 /var/lib/headcount/keys \
+ && install --directory --owner headcount --group headcount --mode 700 /var/lib/headcount/checkpoints \
  && install --directory --owner headcount --group headcount --mode 755 /var/lib/headcount/statistics
 ENV PATH=/opt/headcount/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -83,7 +83,7 @@ def test_jupyter_has_the_options_that_it_is_started_with() -> None:
 def test_directories_are_volumes_and_declarations_are_those_of_the_repository(name: str) -> None:
     settings = OURS[name]["environment"]
     mounted = mounts(OURS[name])
-    for directory in ("HEADCOUNT_KEYS", "HEADCOUNT_DATA"):
+    for directory in ("HEADCOUNT_KEYS", "HEADCOUNT_CHECKPOINTS", "HEADCOUNT_DATA"):
         if directory in settings:
             assert settings[directory] in mounted
             assert mounted[settings[directory]][0] in MODEL["volumes"]
@@ -102,6 +102,13 @@ def test_the_images_know_the_same_directories() -> None:
             if setting in service["environment"]:
                 assert f"{setting}={service['environment'][setting]} " in f"{text} "
                 assert re.search(rf"install --directory .* {service['environment'][setting]}( |$)", text)
+
+
+def test_what_workers_keep_on_disk_is_theirs_alone() -> None:
+    runs = [run for i in stages()["pipeline"] if i.name == "RUN" for run in i.text.split(" && ")]
+    for setting in ("HEADCOUNT_KEYS", "HEADCOUNT_CHECKPOINTS"):
+        directory = OURS["worker"]["environment"][setting]
+        assert f"install --directory --owner headcount --group headcount --mode 700 {directory}" in runs
 
 
 def test_the_broker_makes_no_topic_by_itself_and_topics_are_declared_in_one_place() -> None:
@@ -173,6 +180,7 @@ def test_nothing_of_the_host_is_mounted_but_declarations_and_notebooks_and_neith
     ("volume", "access"),
     [
         ("keys", {"worker": True}),
+        ("checkpoints", {"worker": True}),
         ("statistics", {"projector": True, "notebook": False}),
         ("kafka", {"kafka": True}),
         ("notes", {"notebook": True}),
