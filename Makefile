@@ -1,6 +1,8 @@
 # Every target does all of its own set-up. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+# Files of tests are shared out over processes. One process: make test PARALLEL=
+PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-kafka java faults faults-full test-faults lint format audit audit-full bench bench-short bench-accuracy schemas lock clean
@@ -25,19 +27,21 @@ demo: .venv/.run ## simulate an application's users through the whole pipeline; 
 	@$(BIN)/headcount demo
 
 test: .venv/.dev ## run every test that needs nothing but Python
-	@$(BIN)/python -m pytest -m "not kafka"
+	@$(BIN)/python -m pytest -m "not kafka" $(PARALLEL)
 
-# A broker that the environment names is used instead of one that is started here, which takes Java.
-java:
+# A broker that the environment names is used instead of one that is started here, which takes Java. Everyone uses that
+# one, so that the tests run one after the other.
+java: .venv/.dev
 	@test -n "$$KAFKA_BOOTSTRAP_SERVERS" || sh tests/deployment/kafka/need.sh
+	@test -n "$$KAFKA_BOOTSTRAP_SERVERS" || $(BIN)/python -m tests.deployment.apache
 
-test-kafka: .venv/.dev java ## run the tests on Apache Kafka; installs Java and Maven where it may
-	@HEADCOUNT_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -m kafka tests/deployment
+test-kafka: java ## run the tests on Apache Kafka; installs Java and Maven where it may
+	@HEADCOUNT_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -m kafka tests/deployment $(if $(KAFKA_BOOTSTRAP_SERVERS),,$(PARALLEL))
 
-faults: .venv/.dev java ## do to workers and brokers what happens in operation, in short; writes var/faults.json
+faults: java ## do to workers and brokers what happens in operation, in short; writes var/faults.json
 	@$(BIN)/python -m tests.faults
 
-faults-full: .venv/.dev java ## the same, as often as docs/faults.md says: hours
+faults-full: java ## the same, as often as docs/faults.md says: hours
 	@$(BIN)/python -m tests.faults --full
 
 test-faults: faults-full

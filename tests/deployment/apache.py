@@ -1,10 +1,12 @@
 """Apache Kafka as the compose file runs it, but without an engine: its own jars, started by its image's own class."""
 
+import fcntl
 import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,15 +30,19 @@ def fetch_jars() -> str:
         raise Unavailable("it takes Java 17 and Maven: `make test-kafka` installs them where it may")
     directory = ROOT / "var" / "kafka"
     done = directory / "pom.xml"
-    if not done.exists() or done.read_bytes() != POM.read_bytes():
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={directory}"]
-        command = [maven, "--quiet", "--batch-mode", "--file", str(POM), *goal]
-        fetched = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-        if fetched.returncode:
-            raise Unavailable(f"Maven could not fetch it (is there a network?)\n{fetched.stdout[-2000:]}")
-        shutil.copy(POM, done)
+    directory.parent.mkdir(exist_ok=True)
+    with (directory.parent / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in several processes begin at once
+        if not done.exists() or done.read_bytes() != POM.read_bytes():
+            print("fetching Apache Kafka …", file=sys.stderr)
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            goal = ["dependency:copy-dependencies", f"-DoutputDirectory={directory}"]
+            command = [maven, "--quiet", "--batch-mode", "--file", str(POM), *goal]
+            fetched = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+            if fetched.returncode:
+                raise Unavailable(f"Maven could not fetch it (is there a network?)\n{fetched.stdout[-2000:]}")
+            shutil.copy(POM, done)
     return f"{directory}/*"
 
 
@@ -168,3 +174,10 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+if __name__ == "__main__":  # beforehand: what is missing is then said once, and not by each test
+    try:
+        fetch_jars()
+    except Unavailable as error:
+        sys.exit(f"Apache Kafka cannot be tested: {error}")

@@ -18,7 +18,9 @@ REQUIRED = "HEADCOUNT_REQUIRE_KAFKA"  # set by `make test-kafka`: what cannot be
 
 @pytest.fixture(scope="session")
 def jars() -> str:
-    """Where Apache Kafka is; skips where it cannot be had and nobody insists."""
+    """Where Apache Kafka is; skips where it cannot be had and nobody insists, or where another is named."""
+    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        pytest.skip("it takes a broker of its own, and KAFKA_BOOTSTRAP_SERVERS names one that is there")
     try:
         return fetch_jars()
     except Unavailable as error:
@@ -32,11 +34,13 @@ def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The address of a broker without topics of ours: ``KAFKA_BOOTSTRAP_SERVERS`` where that is set."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if given:
-        with closing(KafkaAdminClient(bootstrap_servers=given.split(","))) as admin:
-            there = {topic.name for topic in TOPICS} & set(admin.list_topics())
+        ours = {topic.name for topic in TOPICS}
+        with closing(KafkaAdminClient(bootstrap_servers=given)) as admin:
+            there = ours & set(admin.list_topics())
             assert not there, f"{given} has topics of ours, and what they hold would be lost: name another broker"
             yield given
-            admin.delete_topics([topic.name for topic in TOPICS])
+            admin.delete_topics(sorted(ours & set(admin.list_topics())))
+            assert within(30, lambda: not ours & set(admin.list_topics()))
         return
     request.getfixturevalue("jars")
     with Cluster(tmp_path_factory.mktemp("kafka")) as cluster:

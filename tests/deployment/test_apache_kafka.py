@@ -56,7 +56,7 @@ def test_two_workers_count_what_was_sent(kafka: str, tmp_path: Path) -> None:
         "HEADCOUNT_KEK": base64.b64encode(secrets.token_bytes(32)).decode(),
         "HEADCOUNT_SESSION_TIMEOUT": "6",
     }
-    stack = Stack(kafka={"bootstrap_servers": [kafka]}, environment=environment, logs=tmp_path)
+    stack = Stack(kafka={"bootstrap_servers": kafka}, environment=environment, logs=tmp_path)
     try:
         for _ in range(2):
             stack.start_worker()

@@ -40,7 +40,7 @@ def test_workers_that_ask_at_once_get_one_key(kafka: str) -> None:
 
 
 def test_the_bytes_of_a_destroyed_key_leave_the_disk_and_the_others_stay(
-    kafka: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    jars: str, kafka: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the settings that the topic is made with, but for the times, which are seconds here."""
     [declared] = [topic for topic in TOPICS if topic.name == KEYS]
