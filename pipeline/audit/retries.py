@@ -22,7 +22,7 @@ from kafka import TopicPartition
 
 from pipeline.audit.estimates import rate_at_least
 from pipeline.audit.findings import Finding, Report, at_most
-from pipeline.audit.worlds import Counting, line, records, tallied
+from pipeline.audit.worlds import Counting, by_day, declaring, line, records, tallied
 from pipeline.core.budget import OverBudget
 from pipeline.core.events import Record
 from pipeline.core.release import Release, decode_release, encode_release
@@ -45,23 +45,7 @@ from pipeline.warehouse.projector import rebuild
 SINCE = date(2026, 5, 1)
 MONTH = 31
 PARTITIONS = 2  # of contributions, as in ``pipeline.testing.run``
-DECLARED = """
-version = "audit"
-[statistics.by_platform]
-description = "Declared."
-dimensions = ["platform"]
-measures = ["users", "events"]
-max_cells = 1
-max_events = 5
-windows = ["day"]
-total = true
-[statistics.by_feature]
-description = "Open."
-dimensions = ["feature"]
-measures = ["users"]
-max_cells = 1
-windows = ["day"]
-"""
+DECLARED = declaring(by_day("platform", events=5), by_day("feature"))  # one declared, one open
 
 
 class Ended(Exception):

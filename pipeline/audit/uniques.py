@@ -18,7 +18,7 @@ from pipeline.audit.estimates import (
     rate_at_most,
 )
 from pipeline.audit.findings import Finding, Report, at_least, at_most
-from pipeline.audit.worlds import Kept, line, records, released, tallied, word
+from pipeline.audit.worlds import Kept, by_day, declaring, line, records, released, tallied, word
 from pipeline.declarations import Declarations
 from pipeline.noise import OpenDPNoise
 from pipeline.testing import declarations
@@ -30,33 +30,7 @@ AT_ONCE = 20_000  # subjects of one world
 RAISED = 0.5  # δ of the month; a window's is a 76th of it
 HELD = 3  # unique values of one subject, at the raised δ
 TIMES = 200  # releases of cells of every size
-
-BOTH = """
-version = "audit"
-[statistics.by_feature]
-description = "Open."
-dimensions = ["feature"]
-measures = ["users", "events"]
-max_cells = 1
-max_events = 5
-windows = ["day"]
-total = true
-[statistics.by_app_version]
-description = "Open too."
-dimensions = ["app_version"]
-measures = ["users"]
-max_cells = 1
-windows = ["day"]
-"""
-ONE = """
-version = "audit"
-[statistics.by_feature]
-description = "Open."
-dimensions = ["feature"]
-measures = ["users"]
-max_cells = {cells}
-windows = ["day"]
-"""
+BOTH = declaring(by_day("feature", events=5), by_day("app_version"))  # two open dimensions
 
 
 def run(n: int, _: int, report: Report) -> Iterator[Finding]:
@@ -105,7 +79,7 @@ def chance(declared: Declarations, name: str, users: int = 1) -> float:
 
 def raised(subjects: int) -> tuple[int, float, float]:
     """How many subjects have a value of their own shown at a raised δ; that δ; and the rate that noise alone gives."""
-    declared = declarations(statistics=ONE.format(cells=HELD), delta=RAISED)
+    declared = declarations(statistics=declaring(by_day("feature", cells=HELD)), delta=RAISED)
     owners: set[int] = set()
     for start in range(0, subjects, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, subjects))
@@ -120,7 +94,7 @@ def raised(subjects: int) -> tuple[int, float, float]:
 
 def every_size() -> tuple[int, float]:
     """The largest size of a cell, and −log10 of the least likely number of showings, over all sizes."""
-    declared = declarations(statistics=ONE.format(cells=1))
+    declared = declarations(statistics=declaring(by_day("feature")))
     sizes = math.ceil(2 * (declared.accountant.threshold("by_feature", "day") or 0.0))
     lines = [
         line(f"u-{size}-{i}", TIME, f"{size}/{i}", feature=f"s.{word(size)}")

@@ -19,6 +19,28 @@ NDJSON = (("content-type", b"application/x-ndjson"),)
 LINES = 500  # events a record
 
 
+def by_day(dimension: str | None = None, *, cells: int = 1, events: int | None = None) -> str:
+    """A statistic of daily users as TOML declares it, by one dimension or by none (``active_users``).
+
+    ``events``: where given, events are counted too, so many of a subject, and there is a total.
+    """
+    declared = {
+        "description": f"By {dimension}." if dimension else "All.",
+        "dimensions": [dimension] if dimension else [],
+        "measures": ["users"] if events is None else ["users", "events"],
+        "max_cells": cells,
+        "windows": ["day"],
+    }
+    lines = [f"[statistics.{f'by_{dimension}' if dimension else 'active_users'}]"]
+    lines += [f"{name} = {value!r}" for name, value in declared.items()]
+    return "\n".join(lines + ([] if events is None else [f"max_events = {events}", "total = true"])) + "\n"
+
+
+def declaring(*statistics: str) -> str:
+    """The TOML of a file of these statistics."""
+    return "".join(['version = "audit"\n', *statistics])
+
+
 class Kept(MemoryKeyStore):
     """Keys that outlive the release, so that the same tallies can be released again and again."""
 

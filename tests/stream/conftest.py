@@ -1,5 +1,6 @@
 """A real broker with the real topics, real keys in files, and the declarations that ship."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.stream.broker import embedded_broker
 from pipeline.stream.keystore import FileKeyStore
 from pipeline.stream.topics import create_topics
 from pipeline.testing import EXACT, declarations
+from tests.stream.consuming import make_consumer
 
 KEK = bytes(range(32))
 PARTITIONS = 3
@@ -35,6 +37,22 @@ def keys(tmp_path: Path) -> FileKeyStore:
 def exact() -> Declarations:
     """What ships in ``schemas/``, under the policy without noise, thresholds and bounds."""
     return declarations(policy=EXACT)
+
+
+@pytest.fixture
+def no_event_loop() -> Iterator[None]:
+    """Leaves no event loop behind."""
+    yield
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def consumer(no_event_loop: None) -> Iterator[Any]:
+    """A consumer of the worker's in an event loop of its own, with nobody to fetch for it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield make_consumer()
+    loop.close()
 
 
 class Sent:

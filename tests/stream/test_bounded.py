@@ -29,7 +29,7 @@ from pipeline.stream.topics import EVENTS
 from pipeline.stream.transport import Place
 from pipeline.stream.unreadable import MAX_READ, NOT_UTF8, TOO_LARGE, PartitionRecords, Records
 from tests.e2e.test_bombs import peak_of
-from tests.stream.test_transport import make_consumer
+from tests.stream.consuming import make_consumer
 
 ENCODE: dict[int, Callable[[bytes], Any]] = {
     1: codec.gzip_encode,

@@ -1,12 +1,13 @@
 """The third hop's shell over a real log: each window released once, whatever is given again, crashes or starts anew."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.audit.worlds import by_day, declaring
 from pipeline.core.budget import Accountant, OverBudget
 from pipeline.core.events import Record
 from pipeline.core.pseudonyms import KeyStore
@@ -24,22 +25,7 @@ from pipeline.stream.transport import Batch
 from pipeline.testing import EXACT, NoNoise, declarations
 from tests.stream.conftest import KEK, PARTITIONS, read_topic
 
-STATISTICS = """
-version = "test"
-[statistics.active_users]
-description = "Users."
-measures = ["users"]
-max_cells = 1
-windows = ["day"]
-[statistics.by_feature]
-description = "Users and events by feature."
-dimensions = ["feature"]
-measures = ["users", "events"]
-max_cells = 3
-max_events = 5
-windows = ["day"]
-total = true
-"""
+STATISTICS = declaring(by_day(), by_day("feature", cells=3, events=5))
 MAY_5 = window_named("day-2026-05-05")
 MAY_6 = window_named("day-2026-05-06")
 BOTH = ["active_users/day-2026-05-05/1", "by_feature/day-2026-05-05/1"]
@@ -117,6 +103,21 @@ def batch(*given: Any) -> Batch:
 
 class Interrupted(Exception):
     """A crash."""
+
+
+def interrupt() -> None:
+    raise Interrupted
+
+
+class Before:
+    """A store's keys; before one is destroyed, something is done."""
+
+    def __init__(self, keys: FileKeyStore, do: Callable[[], object]) -> None:
+        self.window, self._destroy, self._do = keys.window, keys.destroy, do
+
+    def destroy(self, window: Window) -> None:
+        self._do()
+        self._destroy(window)
 
 
 class Failing(NoNoise):
@@ -276,28 +277,15 @@ def test_a_crash_within_the_commit_never_makes_two_of_one(
 
 def test_a_key_is_destroyed_after_the_release_can_be_seen(releasing: Releasing) -> None:
     seen: list[list[str]] = []
-
-    class Looking(FileKeyStore):
-        def destroy(self, window: Window) -> None:
-            seen.append(releasing.log())
-            super().destroy(window)
-
-    looking = Looking.__new__(Looking)
-    looking.__dict__ = releasing.keys.__dict__
+    looking = Before(releasing.keys, lambda: seen.append(releasing.log()))
     releasing.start(keys=looking).handle(batch(*tallies(releasing.keys), *words()))
     assert seen == [BOTH]
 
 
 def test_a_crash_between_the_commit_and_the_key_is_made_good(releasing: Releasing) -> None:
-    class Crashing(FileKeyStore):
-        def destroy(self, _: Window) -> None:
-            raise Interrupted
-
-    crashing = Crashing.__new__(Crashing)
-    crashing.__dict__ = releasing.keys.__dict__
     given = tallies(releasing.keys) + words()
     with pytest.raises(Interrupted):
-        releasing.start(keys=crashing).handle(batch(*given))
+        releasing.start(keys=Before(releasing.keys, interrupt)).handle(batch(*given))
     assert releasing.keys.window(MAY_5) is not None
     assert releasing.start().handle(batch(*given)) == 0
     assert releasing.keys.window(MAY_5) is None

@@ -31,7 +31,7 @@ from pipeline.warehouse.projector import Projector
 from pipeline.warehouse.vitals import ProjectorVitals
 from tests.deployment.test_operators import table
 from tests.stream.conftest import Sent
-from tests.stream.test_transport import make_consumer
+from tests.stream.consuming import make_consumer
 
 NOW = datetime(2026, 5, 8, 12, tzinfo=UTC).timestamp()
 SECRETS = ("secret-subject", "secret-feature", "secret-source", "secret-id")
