@@ -196,7 +196,7 @@ def cut(records: Iterable[Record], *, sources: int = 1, batch: int = 100) -> Ite
     """Deals records to source partitions in turn, numbers them there and cuts them into deliveries of ``batch``."""
     dealt = list(records)
     for source in range(sources):
-        mine = [r._replace(offset=offset) for offset, r in enumerate(dealt[source::sources])]
+        mine = [msgspec.structs.replace(r, offset=offset) for offset, r in enumerate(dealt[source::sources])]
         yield from (Delivery(source, mine[start : start + batch]) for start in range(0, len(mine), batch))
 
 

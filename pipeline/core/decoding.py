@@ -106,7 +106,8 @@ class Decoder:
     def _taken_apart(self, records: Sequence[Record]) -> tuple[list[bytes], Ints, dict[int, UsageEvent | Reason]]:
         """The texts of all events, how many each record has, and what is known unread, by its place in the texts."""
         known: dict[int, UsageEvent | Reason] = {}
-        if all(self._forms.get(headers) == STRUCTURED for headers in {record.headers for record in records}):
+        forms = [record.headers for record in records]
+        if forms and self._forms.get(forms[0]) == STRUCTURED and forms.count(forms[0]) == len(forms):
             texts = [record.value or b"" for record in records]
             if all(texts):  # the usual case: every record is one text
                 return texts, np.ones(len(texts), dtype=np.int64), known

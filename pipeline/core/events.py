@@ -4,7 +4,7 @@ The definition of the event is the one in :func:`event_type`; the JSON Schema in
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -39,7 +39,7 @@ class UsageEvent(Protocol):
     data: Any
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One Kafka record of ``usage.events``: its offset, the time at which it arrived (seconds), its headers and its
     value.
     """

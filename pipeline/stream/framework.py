@@ -52,7 +52,7 @@ def new_app(settings: Settings) -> faust.App:
         broker_session_timeout=settings.session_timeout,
         broker_heartbeat_interval=settings.session_timeout / 4,
         broker_request_timeout=max(90.0, settings.session_timeout),
-        broker_max_poll_records=16_000,
+        broker_max_poll_records=15_000,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=16 << 20,
         producer_max_request_size=16 << 20,

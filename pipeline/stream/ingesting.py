@@ -15,6 +15,7 @@ from pipeline.stream.metering import Meter
 from pipeline.stream.rejections import rejection_records
 from pipeline.stream.topics import CONTRIBUTIONS, REJECTIONS
 from pipeline.stream.transport import Batch
+from pipeline.stream.unreadable import size_of
 
 # A replayer's word: a record without value that bears this header. It says that every event before that date was sent.
 WORD = "headcount-sent-until"
@@ -160,6 +161,9 @@ def in_pieces(segments: Iterable[Segment]) -> Iterator[Segment]:
     """
     for records, word in segments:
         start = size = 0
+        if size_of(records) <= PIECE:
+            yield records, word
+            continue
         for place, record in enumerate(records):
             size += len(record.value or b"")
             if size > PIECE and place > start:

@@ -68,6 +68,8 @@ class Batch(NamedTuple):
 
     def dense(self) -> "Batch":
         """The records up to the first hole."""
+        if self.end - self.start == len(self.records):  # offsets ascend: there is none
+            return self
         numbered = enumerate(self.records, self.start)
         return self._replace(records=[each for offset, each in numbered if each.offset == offset])
 

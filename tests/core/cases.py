@@ -31,6 +31,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from pipeline.core.events import Record
 from pipeline.testing import event, record
@@ -67,13 +68,13 @@ def record_of(case: Case) -> Record:
         built = record(*[text_of(each, place) for place, each in enumerate(contents)], form=form, arrived=arrived)
     if "value" in case:
         text = case["value"]
-        built = built._replace(value=None if text is None else text.encode("latin-1") * case.get("times", 1))
+        built = replace(built, value=None if text is None else text.encode("latin-1") * case.get("times", 1))
     headers = dict(built.headers) | {n: v.encode("latin-1") for n, v in case.get("headers", {}).items()}
     if "content_type" in case:
         headers.pop("content-type", None)
         if case["content_type"] is not None:
             headers["content-type"] = case["content_type"].encode("latin-1")
-    return built._replace(headers=tuple(headers.items()))
+    return replace(built, headers=tuple(headers.items()))
 
 
 def event_of(case: Case, place: int) -> dict[str, Any]:

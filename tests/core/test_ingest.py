@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pipeline.core import generalising, pseudonyms
 from pipeline.core.contributions import Contributions
@@ -32,7 +33,7 @@ def outcomes(case: Case) -> list[str]:
     since, until = (day_of(case[name]) if name in case else None for name in ("since", "until"))
     ingest = Ingest(DECLARED.registry, DECLARED.plan, changed, MemoryKeyStore(), 1, (since, until))
     built = record_of(case)
-    batch = ingest.ingest(0, [built._replace(offset=offset) for offset in range(case.get("deliveries", 1))])
+    batch = ingest.ingest(0, [replace(built, offset=offset) for offset in range(case.get("deliveries", 1))])
     found = [((r.offset, r.place), r.reason.value) for r in batch.rejections]
     for contributions in batch.contributions.values():
         refused = PartitionState(0, 1, DECLARED.plan).fold(contributions)
@@ -184,11 +185,11 @@ def test_a_word_on_what_is_closed_counts_and_the_arrival_does_not() -> None:
 
 
 def test_lateness_and_the_clocks_that_run_ahead_are_the_policys() -> None:
-    noon = record(EVENT)._replace(arrived=1777636800.0 + 24 * 3600)  # 2 May 2026, noon
+    noon = replace(record(EVENT), arrived=1777636800.0 + 24 * 3600)  # 2 May 2026, noon
 
     assert build(lateness_hours=12.1).ingest(0, [noon]).rejections == []
     assert [r.reason for r in build(lateness_hours=12).ingest(0, [noon]).rejections] == [Reason.LATE]
-    early = noon._replace(arrived=1777629600.0 - 3600)  # an hour before the event
+    early = replace(noon, arrived=1777629600.0 - 3600)  # an hour before the event
     assert build(future_minutes=60).ingest(0, [early]).rejections == []
     assert [r.reason for r in build(future_minutes=59).ingest(0, [early]).rejections] == [Reason.FUTURE]
 

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.core.contributions import Contributions, Progress, decode_contribution
 from pipeline.core.events import Record
@@ -197,7 +198,7 @@ def test_in_a_replay_the_clock_closes_nothing(replayed: Ingesting) -> None:
 
 
 def test_in_operation_nobody_s_word_counts(live: Ingesting) -> None:
-    live.handle(word(0, "9999-12-31")._replace(arrived=at("2026-05-05T12:00")))
+    live.handle(replace(word(0, "9999-12-31"), arrived=at("2026-05-05T12:00")))
     sent = live.sent.records.copy()
     assert live.rejected() == [Rejection(Reason.EMPTY, 0, 0, 0)]  # it is one more record without a value
     live.sent.records = sent
@@ -227,7 +228,7 @@ def test_an_event_in_the_same_batch_as_a_later_one_is_judged_by_its_own_arrival(
     waiting = [
         record(event(time="2026-05-05T10:00:00Z"), arrived=at(arrived)) for arrived in ("2026-05-06", "2026-05-20")
     ]
-    live.handle(*(each._replace(offset=offset) for offset, each in enumerate(waiting)))
+    live.handle(*(replace(each, offset=offset) for offset, each in enumerate(waiting)))
     assert live.rejected() == [Rejection(Reason.LATE, 0, 1, 0)]
 
 
