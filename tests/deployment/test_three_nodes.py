@@ -6,7 +6,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from pipeline.stream.topics import TOPICS
-from tests.faults.world import World, run, world_of
+from tests.faults.world import World, cluster_of, run, world_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kafka]
 
@@ -20,7 +20,7 @@ def test_a_node_is_killed_and_the_counts_are_those_of_plain_sql(jars: str, tmp_p
         world.cluster.start(node)
         world.until(lambda: in_sync(world), "the node that came back did not catch up")
 
-    with world_of(tmp_path, 2, seed=3, nodes=3) as world:
+    with cluster_of(tmp_path / "cluster", nodes=3) as cluster, world_of(cluster, tmp_path, 2, seed=3) as world:
         run(world, inject, 1)
         assert in_sync(world)
 

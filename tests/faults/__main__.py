@@ -1,66 +1,82 @@
-"""``python -m tests.faults [--full] [FAULT…]``: prints one table and writes ``var/faults.json``."""
+"""``python -m tests.faults [--full] [FAULT…]``: prints one table and writes ``var/faults.json``.
+
+Faults run beside each other, in as many lanes as there are cores to use, each with a broker of its own. What takes long
+can be done in parts: ``--into FILE`` keeps what was run, and does what FILE lacks; ``--within`` begins nothing later.
+"""
 
 import argparse
 import json
-import shutil
+import signal
+import subprocess
 import sys
-import time
-import traceback
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from tests.deployment.files import ROOT
-from tests.faults.table import FAULTS, Fault, new_seed
+from tests.faults.lanes import Done, run_all
+from tests.faults.table import FAULTS
 
 RESULTS = ROOT / "var" / "faults.json"
 
 
-def run_one(fault: Fault, times: int, *, report: Any) -> dict[str, Any]:
-    """All runs of a fault; stops at the first that does not hold, and keeps what that one left behind."""
-    began, done, details = time.monotonic(), 0, []
-    while done < times:
-        share, seed = min(fault.at_once, times - done), new_seed() // 3 * 3 + done // fault.at_once % 3
-        directory = Path(mkdtemp(prefix="headcount-fault-"))
-        try:
-            details.append(fault.run(fault, directory, seed, share))
-        except Exception as error:  # whatever it is, it is what was found
-            traceback.print_exc()
-            detail = f"run {done // fault.at_once + 1}, seed {seed}: {type(error).__name__}: {error} (see {directory})"
-            return {"fault": fault.name, "runs": done + share, "ok": False, "detail": detail}
-        shutil.rmtree(directory, ignore_errors=True)
-        done += share
-        report(fault, done)
-    seconds = time.monotonic() - began
-    detail = "; ".join(dict.fromkeys(filter(None, details)))
-    return {"fault": fault.name, "runs": done, "ok": True, "detail": detail, "seconds": round(seconds)}
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("faults", nargs="*", help=f"of: {', '.join(each.name for each in FAULTS)}; all by default")
     parser.add_argument("--full", action="store_true", help="as often as docs/faults.md says")
     parser.add_argument("--times", type=int, help="another number of times")
+    parser.add_argument("--lanes", type=int, default=2, help="how many brokers run faults at once (default: 2)")
+    parser.add_argument("--into", type=Path, help="a file that keeps what was run; what it holds is not run again")
+    parser.add_argument("--within", type=float, default=float("inf"), help="seconds after which nothing more begins")
     given = parser.parse_args()
     known = {each.name: each for each in FAULTS}
     if unknown := set(given.faults) - set(known):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    chosen = [known[name] for name in given.faults] or FAULTS
+    chosen = [known[name] for name in given.faults] or [each for each in FAULTS if each.times]
+    times = {each.name: given.times or (each.full if given.full else each.times) for each in chosen}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends too
+    before = [Done(**json.loads(line)) for line in _lines(given.into)]
 
-    def report(fault: Fault, done: int) -> None:
-        print(f"  {fault.name}: {done} done", file=sys.stderr, flush=True)
+    def keep(done: Done) -> None:
+        print(f"  {done.fault}: {done.runs} {'held' if done.ok else 'DID NOT HOLD'}, {done.seconds:.0f} s", flush=True)
+        if given.into:
+            with given.into.open("a") as file:
+                file.write(json.dumps({**done._asdict(), "commit": _commit()}) + "\n")
 
-    results = []
-    for fault in chosen:
-        times = given.times or (fault.full if given.full else fault.times)
-        print(f"{fault.name}: {fault.text}, {times} times …", file=sys.stderr, flush=True)
-        results.append(run_one(fault, times, report=report))
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"\n{'fault':18} {'runs':>5}  held  detail")
+    done = before + run_all(chosen, times, before, lanes=given.lanes, within=given.within, keep=keep)
+    results = [_summary(name, [each for each in done if each.fault == name]) for name in times]
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{'fault':26} {'runs':>5} {'of':>5}  held     s  detail")
     for each in results:
-        print(f"{each['fault']:18} {each['runs']:5}  {'yes' if each['ok'] else 'NO':4}  {each['detail'][:300]}")
+        print(
+            f"{each['fault']:26} {each['runs']:5} {times[each['fault']]:5}  {'yes' if each['ok'] else 'NO':4} "
+            f"{each['seconds']:5}  {each['detail'][:300]}"
+        )
     return 0 if all(each["ok"] for each in results) else 1
+
+
+def _summary(name: str, done: list[Done]) -> dict[str, Any]:
+    """A fault's row; it holds when every run did, and there was one."""
+    wrong = [each for each in done if not each.ok]
+    details = dict.fromkeys(each.detail for each in wrong or done if each.detail)
+    return {
+        "fault": name,
+        "runs": sum(each.runs for each in done),
+        "ok": bool(done) and not wrong,
+        "detail": "; ".join(details),
+        "seconds": round(sum(each.seconds for each in done)),
+    }
+
+
+def _lines(path: Path | None) -> list[str]:
+    return path.read_text().splitlines() if path and path.exists() else []
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""What happens to workers and brokers."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kafka import TopicPartition
+
+from pipeline.stream.topics import TALLIES
+from tests.deployment.apache import Cluster
+from tests.faults.edges import EDGES
+from tests.faults.feeds import feed_by_emitter, feed_roughly
+from tests.faults.stores import figures, project_once
+from tests.faults.world import SESSION, World, run, world_of
+
+Runner = Callable[[Cluster, Path, int, int], str]  # broker, directory, seed, times → what was seen
+
+
+def killed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+    """Of one, two or three workers any is killed, at any moment, its start included; now and then two at once."""
+
+    def inject(world: World) -> None:
+        time.sleep(0.05 + world.source.expovariate(1.0))
+        world.workers.signal(world.source.randrange(len(world.workers.processes)), signal.SIGKILL)
+
+    with world_of(cluster, directory, 1 + seed % 3, seed) as world:
+        run(world, inject, times)
+        return f"exits {dict(world.workers.exits)}"
+
+
+def killed_at_edges(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+    """Each edge is reached so many times, and whoever reaches it dies there: workers, and a projector beside them."""
+    quick = {"CHECKPOINTS": str(directory / "checkpoints"), "CHECKPOINT_SECONDS": "0.5", "SNAPSHOT_SECONDS": "0.2"}
+    environment = {f"HEADCOUNT_{name}": value for name, value in quick.items()}
+    published = directory / "published"
+    with world_of(cluster, directory, 0, seed, HEADCOUNT_DATA=str(published), **environment) as world:
+        workers = world.workers
+        workers.wanted.update({edge.name: times for edge in EDGES})
+        for command in (("worker",), ("worker",), ("project",))[seed % 2 :]:
+            workers.add(*command)
+
+        def inject(world: World) -> None:
+            began = time.monotonic()
+            world.until(lambda: workers.reached >= workers.wanted, f"edges were not reached: {workers.wanted}", 600)
+            world.notes["seconds"] = round(time.monotonic() - began)
+
+        run(world, inject, 1)
+        assert workers.exits[-signal.SIGKILL] == 0, "a process was killed where it had not reached an edge"
+        assert workers.reached >= workers.wanted
+        assert workers.retire(len(workers.processes) - 1) == 0
+        project_once(world)
+        assert figures(published) == figures(directory / "statistics")
+        return "; ".join(f"{name}: {n}" for name, n in workers.reached.items()) + f"; other exits {dict(workers.exits)}"
+
+
+def zombie(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+    """A worker is stopped until its partitions were given away, and goes on."""
+
+    def inject(world: World) -> None:
+        silent_then_fenced(world, world.source.choice(sorted(settled(world))))
+
+    with world_of(cluster, directory, 2, seed) as world:
+        run(world, inject, times)
+        return f"{world.notes['said so']} of {times} said that they were fenced; exits {dict(world.workers.exits)}"
+
+
+def zombie_releaser(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+    """The worker that releases is stopped until another releases, and goes on."""
+
+    def inject(world: World) -> None:
+        [releaser] = [worker for worker, has in settled(world).items() if any(tp.topic == TALLIES for tp in has)]
+        silent_then_fenced(world, releaser)
+
+    with world_of(cluster, directory, 2, seed) as world:
+        run(world, inject, times)
+        return f"{world.notes['said so']} of {times} said that they were fenced; exits {dict(world.workers.exits)}"
+
+
+def settled(world: World) -> dict[int, set[TopicPartition]]:
+    """What the two workers have, once they had it for some time; a worker that only begins cannot be fenced."""
+    found: list[dict[int, set[TopicPartition]]] = [{}]
+
+    def same_again() -> bool:
+        found.append(world.members())
+        return len(found[-1]) == 2 and found[-1] == found[-2]
+
+    world.until(same_again, "two workers did not share the work")
+    world.pause(0.5, 1.5)
+    return found[-1] if world.members() == found[-1] else settled(world)
+
+
+def silent_then_fenced(world: World, place: int) -> None:
+    """SIGSTOP past the session time-out, the rebalance, SIGCONT; notes whether the worker then says so."""
+    before = len(world.workers.text(place))
+    process = world.workers.processes[place]
+    process.send(signal.SIGSTOP)
+    try:
+        time.sleep(SESSION)
+        world.until(lambda: world.members().keys() == {1 - place}, "the silent worker was not put out of the group")
+        world.pause(0.2, 2.0)
+    finally:
+        process.send(signal.SIGCONT)
+    said = "a worker that was fenced said nothing"
+    world.until(lambda: "fenced" in world.workers.text(place)[before:].lower(), said, 30)
+    world.notes["said so"] += 1
+
+
+def broker_away(stop: Callable[[Cluster], None], seconds: float) -> Runner:
+    """The only broker is gone for a while; an application emits all the time, with room for what waits or without."""
+
+    def away(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+        def inject(world: World) -> None:
+            world.pause(1.0, 3.0)
+            stop(cluster)
+            time.sleep(seconds)
+            cluster.start()
+            world.until(world.all_there, "the workers did not come back")
+            world.pause(0.5, 2.0)
+
+        roomy = seed % 3 != 1
+        with world_of(cluster, directory, 2, seed) as world:
+            run(world, inject, times, feed=feed_by_emitter(10**6 if roomy else 2_000), pace=0.5)
+            dropped = world.notes["emitter dropped"]
+            assert not (roomy and dropped)
+            return f"emitter dropped {dropped} of a buffer of {'1,000,000' if roomy else '2,000'}"
+
+    return away
+
+
+def come_and_go(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+    """Every few seconds a worker joins or leaves, in good order; there are one to four."""
+    left = []
+
+    def inject(world: World) -> None:
+        for _ in range(6):
+            world.pause(0.5, 3.0)
+            here = world.workers.present()
+            if len(here) > 1 and (len(here) == 4 or world.source.random() < 0.5):
+                left.append(world.workers.retire(world.source.choice(here)))
+            else:
+                world.workers.add()
+
+    for number in range(times):
+        with world_of(cluster, directory / str(number), 1, seed + number) as world:
+            run(world, inject, 1)
+            assert not world.workers.exits, f"exits {dict(world.workers.exits)}"
+    assert set(left) <= {0, -signal.SIGTERM}, f"workers that were asked to leave ended with {left}"  # it only began
+    return f"{len(left)} left in good order"
+
+
+def rough(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+    """Nothing happens but what applications send."""
+    for number in range(times):
+        with world_of(cluster, directory / str(number), 2, seed + number) as world:
+            run(world, lambda world: world.pause(6.0, 6.0), 1, feed=feed_roughly, pace=0.2)
+    return ""
