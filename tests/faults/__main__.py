@@ -51,7 +51,7 @@ def main() -> int:
     print(f"\n{'fault':26} {'runs':>5} {'of':>5}  held     s  detail")
     for each in results:
         print(
-            f"{each['fault']:26} {each['runs']:5} {times[each['fault']]:5}  {'yes' if each['ok'] else 'NO':4} "
+            f"{each['fault']:26} {each['runs']:5} {times[each['fault']]:5}  {'yes' if each['ok'] else 'NO' if each['runs'] else '-':4} "
             f"{each['seconds']:5}  {each['detail'][:300]}"
         )
     return 0 if all(each["ok"] for each in results) else 1

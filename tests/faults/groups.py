@@ -22,10 +22,12 @@ def killed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
 
     def inject(world: World) -> None:
         time.sleep(0.05 + world.source.expovariate(1.0))
-        world.workers.signal(world.source.randrange(len(world.workers.processes)), signal.SIGKILL)
+        while not world.workers.signal(world.source.choice(world.workers.present()), signal.SIGKILL):
+            time.sleep(0.01)  # it was killed before, and is not there again yet
 
     with world_of(cluster, directory, 1 + seed % 3, seed) as world:
         run(world, inject, times)
+        assert world.workers.exits[-signal.SIGKILL] == times
         return f"exits {dict(world.workers.exits)}"
 
 

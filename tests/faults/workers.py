@@ -45,9 +45,12 @@ class Running:
             time.sleep(0.02)
         return code
 
-    def send(self, number: signal.Signals) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+    def send(self, number: signal.Signals) -> bool:
+        """Whether it lived to get it."""
+        if self.poll() is not None:
+            return False
+        os.kill(self.pid, number)
+        return True
 
 
 @dataclass
@@ -88,9 +91,9 @@ class Workers:
                     self.exits[code] += 1
                 self.processes[place] = self._start(place)
 
-    def signal(self, place: int, number: signal.Signals) -> None:
+    def signal(self, place: int, number: signal.Signals) -> bool:
         with self._lock:
-            self.processes[place].send(number)
+            return self.processes[place].send(number)
 
     def retire(self, place: int) -> int:
         """One leaves in good order; gives its exit code."""
