@@ -9,11 +9,13 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.deployment.files import ROOT
 from tests.faults.lanes import Done, run_all
+from tests.faults.load import steady_load
 from tests.faults.table import FAULTS
 
 RESULTS = ROOT / "var" / "faults.json"
@@ -27,14 +29,16 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="as often as docs/faults.md says")
     parser.add_argument("--times", type=int, help="another number of times")
     parser.add_argument("--lanes", type=int, default=2, help="how many brokers run faults at once (default: 2)")
+    parser.add_argument("--minutes", type=float, default=20, help="of the steady load (default: 20)")
     parser.add_argument("--into", type=Path, help="a file that keeps what was run; what it holds is not run again")
     parser.add_argument("--within", type=float, default=float("inf"), help="seconds after which nothing more begins")
     given = parser.parse_args()
     known = {each.name: each for each in FAULTS}
+    known["steady load"] = replace(known["steady load"], run=steady_load(given.minutes))
     if unknown := set(given.faults) - set(known):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     chosen = [known[name] for name in given.faults] or [each for each in FAULTS if each.times]
-    times = {each.name: given.times or (each.full if given.full else each.times) for each in chosen}
+    times = {each.name: given.times or (each.full if given.full else each.times) or 1 for each in chosen}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends too
     before = [Done(**json.loads(line)) for line in _lines(given.into)]
 
@@ -50,10 +54,9 @@ def main() -> int:
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\n{'fault':26} {'runs':>5} {'of':>5}  held     s  detail")
     for each in results:
-        print(
-            f"{each['fault']:26} {each['runs']:5} {times[each['fault']]:5}  {'yes' if each['ok'] else 'NO' if each['runs'] else '-':4} "
-            f"{each['seconds']:5}  {each['detail'][:300]}"
-        )
+        held = "yes" if each["ok"] else "NO" if each["runs"] else "-"
+        counts = f"{each['runs']:5} {times[each['fault']]:5}  {held:4} {each['seconds']:5}"
+        print(f"{each['fault']:26} {counts}  {each['detail'][:300]}")
     return 0 if all(each["ok"] for each in results) else 1
 
 

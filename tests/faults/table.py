@@ -13,12 +13,14 @@ from tests.faults.groups import (
     zombie,
     zombie_releaser,
 )
+from tests.faults.load import steady_load
+from tests.faults.malformed import malformed
 from tests.faults.stores import disk_full, disk_full_for_checkpoints, keys_away, statistics_deleted
 
 
 @dataclass(frozen=True)
 class Fault:
-    """``times``: in the short form; ``full``: in the full form; ``at_once``: how many happen in one run."""
+    """``times``: in the short form, ``full``: in the full form (0: on demand); ``at_once``: in one run."""
 
     name: str
     text: str
@@ -44,5 +46,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("disk full for snapshots", "no file of the projector may grow beyond 300 kB", 1, 5, disk_full, at_once=5),
     Fault("disk full for checkpoints", "no file of the workers may grow beyond some kB, for some seconds; SIGKILL",
           1, 5, disk_full_for_checkpoints, at_once=5),
+    Fault("malformed records", "4,000 of every kind among 20,000 good events", 1, 5, malformed),
+    Fault("steady load", "a year's days in some minutes, at half of what the worker can do; on demand, see --minutes",
+          0, 0, steady_load(20)),
 )
 # fmt: on

@@ -33,8 +33,12 @@ from tests.faults.workers import Workers
 SESSION = 2.0  # seconds until a worker that is silent is missed
 PATIENCE = 240.0  # seconds for everything to be released once nothing happens any more
 
-# What the group waits for is short, so that a fault costs seconds; all else is as in the compose file.
-BROKER = {"KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000"}
+# What others wait for is short, so that a fault costs seconds; all else is as in the compose file.
+BROKER = {
+    "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
+    "KAFKA_BROKER_SESSION_TIMEOUT_MS": "3000",  # a broker that was killed is let in again after it
+    "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "500",
+}
 
 
 @dataclass
