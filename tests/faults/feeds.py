@@ -1,6 +1,7 @@
 """What applications send meanwhile, day after day for as long as things happen."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -66,10 +67,12 @@ def feed_roughly(world: "World") -> Iterator[None]:
     """5 % are sent twice, the order within three days is anyhow, records are cut anyhow, keys are anything."""
     producer = KafkaProducer(**world.kafka, linger_ms=5)
     waiting: list[tuple[int, dict[str, Any]]] = []  # the day on which it is sent, and the event
+    repeated = 0
     for number, day in enumerate(days()):
         events = [event_of(day, place, world.source) for place in range(A_DAY)]
         world.sent += events
         again = [each for each in events if world.source.random() < 0.05]
+        repeated += len(again)
         waiting += [(number + world.source.randrange(LATENESS), each) for each in (*events, *again)]
         world.source.shuffle(waiting)
         due = [each for at, each in waiting if at <= number]
@@ -87,6 +90,7 @@ def feed_roughly(world: "World") -> Iterator[None]:
             break
     producer.send(EVENTS, value=b"\n".join(msgspec.json.encode(each) for _, each in waiting), headers=NDJSON)
     producer.close()
+    world.rejected = Counter(duplicate=repeated)
     yield
 
 
@@ -94,6 +98,7 @@ def feed_by_emitter(capacity: int) -> "Feed":
     """What an application imports: it buffers while the broker is away, and counts what it drops when that is full."""
 
     def feed(world: "World") -> Iterator[None]:
+        world.rejected = None
         emitter = UsageEmitter("app", bootstrap_servers=world.cluster.bootstrap, capacity=capacity)
         refused = 0
         for day in days():

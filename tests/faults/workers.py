@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,11 +23,22 @@ _CONTEXT.set_forkserver_preload(["pipeline.cli", "pipeline.worker", "pipeline.wa
 _PR_SET_PDEATHSIG = 1
 
 
+def nothing() -> None:
+    """What is done to most of them."""
+
+
 class Running:
     """One process, from its start on."""
 
-    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], log: Path, arms: Mapping[str, int]):
-        arguments = (command, dict(environment), log, dict(arms))
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        environment: Mapping[str, str],
+        log: Path,
+        arms: Mapping[str, int],
+        prepare: Callable[[], None],
+    ) -> None:
+        arguments = (command, environment, log, arms, prepare)
         self._process = _CONTEXT.Process(target=_enter, args=arguments, daemon=True)
         self._lock = threading.Lock()
         self._process.start()
@@ -55,7 +66,10 @@ class Running:
 
 @dataclass
 class Workers:
-    """The workers of a run, and its projector where it has one; ``wanted``: how often each edge has to be reached."""
+    """The workers of a run, and its projector where it has one.
+
+    ``wanted``: how often each edge has to be reached; ``prepare``: what each process does first, to be found out.
+    """
 
     environment: dict[str, str]
     logs: Path
@@ -64,6 +78,7 @@ class Workers:
     exits: Counter[int] = field(default_factory=Counter)
     wanted: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=Counter)
+    prepare: Callable[[], None] = nothing
 
     def __post_init__(self) -> None:
         self._commands: list[tuple[str, ...]] = []
@@ -129,13 +144,19 @@ class Workers:
             edge for edge in EDGES if edge.command == command[0] and self.reached[edge.name] < self.wanted[edge.name]
         )
         arms = {edge.name: self.source.randint(1, edge.most) for edge in still}
-        return Running(command, self.environment, self._log(place), arms)
+        return Running(command, self.environment, self._log(place), arms, self.prepare)
 
     def _log(self, place: int) -> Path:
         return self.logs / f"{self._commands[place][0]}-{place + 1}.log"
 
 
-def _enter(command: tuple[str, ...], environment: Mapping[str, str], log: Path, arms: Mapping[str, int]) -> None:
+def _enter(
+    command: tuple[str, ...],
+    environment: Mapping[str, str],
+    log: Path,
+    arms: Mapping[str, int],
+    prepare: Callable[[], None],
+) -> None:
     """In the new process, before and while it is what the command says."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing of a run outlives it
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -145,5 +166,6 @@ def _enter(command: tuple[str, ...], environment: Mapping[str, str], log: Path, 
     os.environ.update(environment)
     from pipeline.cli import main
 
+    prepare()
     arm(arms, log.parent / f"reached-{os.getpid()}")
     main(list(command), prog_name="headcount")

@@ -55,7 +55,8 @@ class World:
     quiet: threading.Event = field(default_factory=threading.Event)  # nothing happens any more
     failed: list[BaseException] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)  # what has to be rejected, by reason
+    # What has to be rejected, by reason; None where an emitter may repeat itself, which is for the workers to notice.
+    rejected: Counter[str] | None = field(default_factory=Counter)
 
     @property
     def kafka(self) -> dict[str, Any]:
