@@ -49,7 +49,7 @@ def main() -> int:
                 file.write(json.dumps({**done._asdict(), "commit": _commit()}) + "\n")
 
     done = before + run_all(chosen, times, before, lanes=given.lanes, within=given.within, keep=keep)
-    results = [_summary(name, [each for each in done if each.fault == name]) for name in times]
+    results = [summary(name, [each for each in done if each.fault == name]) for name in times]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\n{'fault':26} {'runs':>5} {'of':>5}  held     s  detail")
@@ -60,7 +60,7 @@ def main() -> int:
     return 0 if all(each["ok"] for each in results) else 1
 
 
-def _summary(name: str, done: list[Done]) -> dict[str, Any]:
+def summary(name: str, done: list[Done]) -> dict[str, Any]:
     """A fault's row; it holds when every run did, and there was one."""
     wrong = [each for each in done if not each.ok]
     details = dict.fromkeys(each.detail for each in wrong or done if each.detail)

@@ -22,7 +22,7 @@ def killed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
 
     def inject(world: World) -> None:
         time.sleep(0.05 + world.source.expovariate(1.0))
-        while not world.workers.signal(world.source.choice(world.workers.present()), signal.SIGKILL):
+        while not world.workers.kill(world.source.choice(world.workers.present())):
             time.sleep(0.01)  # it was killed before, and is not there again yet
 
     with world_of(cluster, directory, 1 + seed % 3, seed) as world:

@@ -107,7 +107,7 @@ def disk_full_for_checkpoints(cluster: Cluster, directory: Path, seed: int, time
         before = said()
         world.until(lambda: said() > before + 5, "nobody said that a checkpoint could not be written")
         assert world.workers.exits.total() == exits, "a worker ended with its checkpoints' disk"
-        world.workers.signal(0, signal.SIGKILL)
+        assert world.workers.kill(0)
         world.until(lambda: world.workers.exits.total() > exits and world.all_there(), "no worker took over")
 
     # Keys in the topic and a log that is no file: of what a worker writes, checkpoints alone are on the disk.

@@ -106,9 +106,10 @@ class Workers:
                     self.exits[code] += 1
                 self.processes[place] = self._start(place)
 
-    def signal(self, place: int, number: signal.Signals) -> bool:
+    def kill(self, place: int) -> bool:
+        """Whether that was what it died of."""
         with self._lock:
-            return self.processes[place].send(number)
+            return self.processes[place].send(signal.SIGKILL) and self.processes[place].wait() == -signal.SIGKILL
 
     def retire(self, place: int) -> int:
         """One leaves in good order; gives its exit code."""
