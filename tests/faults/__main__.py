@@ -6,6 +6,7 @@ can be done in parts: ``--into FILE`` keeps what was run, and does what FILE lac
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def main() -> int:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     chosen = [known[name] for name in given.faults] or [each for each in FAULTS if each.times]
     times = {each.name: given.times or (each.full if given.full else each.times) or 1 for each in chosen}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     before = [Done(**json.loads(line)) for line in _lines(given.into)]
 
     def keep(done: Done) -> None:
@@ -83,4 +84,7 @@ def _commit() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # brokers have ended; what else was forked goes with this process, and waits for nobody
+        os._exit(1)

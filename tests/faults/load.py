@@ -69,7 +69,7 @@ def steady_load(minutes: float) -> Callable[[Cluster, Path, int, int], str]:
         worst = max(lag for month in months for _, lag in month)
         said = (
             f"{most:,.0f} events/s at most, {most / 2:,.0f} for {minutes:g} min, {sent:,} in all; resident memory "
-            f"{memory} MB a month of {minutes / MONTHS * 60:.0f} s; lag at most {worst:,} events, {lag} a month"
+            f"{memory} MB a month of {minutes / MONTHS * 60:.0f} s; lag at most {worst:,.0f} events, {lag} a month"
         )
         for each in (memory, lag):
             assert each.value - each.error <= 0, f"it grows: {said}"
