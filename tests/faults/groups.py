@@ -28,7 +28,7 @@ def killed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
     with world_of(cluster, directory, 1 + seed % 3, seed) as world:
         run(world, inject, times)
         assert world.workers.exits[-signal.SIGKILL] == times
-        return f"exits {dict(world.workers.exits)}"
+        return world.workers.ends()
 
 
 def killed_at_edges(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
@@ -53,7 +53,7 @@ def killed_at_edges(cluster: Cluster, directory: Path, seed: int, times: int) ->
         assert workers.retire(len(workers.processes) - 1) == 0
         project_once(world)
         assert figures(published) == figures(directory / "statistics")
-        return "; ".join(f"{name}: {n}" for name, n in workers.reached.items()) + f"; other exits {dict(workers.exits)}"
+        return "; ".join(f"{name}: {n}" for name, n in workers.reached.items()) + f"; other {workers.ends()}"
 
 
 def zombie(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
@@ -64,7 +64,7 @@ def zombie(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
 
     with world_of(cluster, directory, 2, seed) as world:
         run(world, inject, times)
-        return f"{world.notes['said so']} of {times} said that they were fenced; exits {dict(world.workers.exits)}"
+        return f"{world.notes['said so']} of {times} said that they were fenced; {world.workers.ends()}"
 
 
 def zombie_releaser(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
@@ -76,7 +76,7 @@ def zombie_releaser(cluster: Cluster, directory: Path, seed: int, times: int) ->
 
     with world_of(cluster, directory, 2, seed) as world:
         run(world, inject, times)
-        return f"{world.notes['said so']} of {times} said that they were fenced; exits {dict(world.workers.exits)}"
+        return f"{world.notes['said so']} of {times} said that they were fenced; {world.workers.ends()}"
 
 
 def settled(world: World) -> dict[int, set[TopicPartition]]:
@@ -146,7 +146,7 @@ def come_and_go(cluster: Cluster, directory: Path, seed: int, times: int) -> str
     for number in range(times):
         with world_of(cluster, directory / str(number), 1, seed + number) as world:
             run(world, inject, 1)
-            assert not world.workers.exits, f"exits {dict(world.workers.exits)}"
+            assert not world.workers.exits, world.workers.ends()
     assert set(left) <= {0, -signal.SIGTERM}, f"workers that were asked to leave ended with {left}"  # it only began
     return f"{len(left)} left in good order"
 

@@ -63,7 +63,7 @@ def steady_load(minutes: float) -> Callable[[Cluster, Path, int, int], str]:
             most = measured_maximum(world, port)
             months, sent = follow(world, port, most / 2, minutes * 60)
             finish(world, sent)
-            assert not world.workers.exits, f"exits {dict(world.workers.exits)}"
+            assert not world.workers.exits, world.workers.ends()
         memory = slope([max(resident for resident, _ in month) / 1e6 for month in months[SETTLING:]])
         lag = slope([float(max(lag for _, lag in month)) for month in months[SETTLING:]])
         worst = max(lag for month in months for _, lag in month)

@@ -28,7 +28,7 @@ def malformed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
     with world_of(cluster, directory, 1, seed, **SPAN) as world:
         run(world, inject, 1, feed=feed)
         peaks.append(peak_of(*world.workers.pids()))
-        assert not world.workers.exits, f"exits {dict(world.workers.exits)}"
+        assert not world.workers.exits, world.workers.ends()
     before, after = (peak >> 20 for peak in peaks)
     assert peaks[1] < MOST, f"the worker's peak went from {before} MiB to {after} MiB"
     bad = f"{world.notes['bad']:,} malformed records of {world.notes['kinds']} kinds"

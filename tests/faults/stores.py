@@ -50,7 +50,7 @@ def keys_away(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
             if ("keys" in line and "KeyStoreError" in line) or "directory of keys" in line
         }
         assert said, "no worker said what was wrong"
-        return f"exits {dict(world.workers.exits)}"
+        return f"{world.workers.ends()}"
 
 
 def statistics_deleted(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
@@ -119,7 +119,7 @@ def disk_full_for_checkpoints(cluster: Cluster, directory: Path, seed: int, time
             run(world, inject, times)
         finally:
             os.close(listening)
-        return f"{heard.count(NOT_WRITTEN)} times a checkpoint was not written; exits {dict(world.workers.exits)}"
+        return f"{heard.count(NOT_WRITTEN)} times a checkpoint was not written; {world.workers.ends()}"
 
 
 def figures(directory: Path) -> list[Any]:

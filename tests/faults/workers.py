@@ -78,6 +78,7 @@ class Workers:
     exits: Counter[int] = field(default_factory=Counter)
     wanted: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=Counter)
+    said: set[str] = field(default_factory=set)  # the last words of those that refused to begin
     prepare: Callable[[], None] = nothing
 
     def __post_init__(self) -> None:
@@ -104,7 +105,13 @@ class Workers:
                     mark.unlink()
                 else:
                     self.exits[code] += 1
+                    if code in (1, 2):
+                        self.said.add(self.text(place).splitlines()[-1])
                 self.processes[place] = self._start(place)
+
+    def ends(self) -> str:
+        """How processes ended that were started again."""
+        return f"exits {dict(self.exits)}{''.join(f', {each}' for each in sorted(self.said))}"
 
     def kill(self, place: int) -> bool:
         """Whether that was what it died of."""

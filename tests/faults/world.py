@@ -143,6 +143,8 @@ def renew_topics(admin: KafkaAdminClient, cluster: Cluster) -> None:
         while ours & set(admin.list_topics()):
             time.sleep(0.05)
     create_topics(kafka_of(cluster), partitions=PARTITIONS, replication=min(len(cluster.ports), 3))
+    while not all(topic["partitions"] for topic in admin.describe_topics(list(ours))):
+        time.sleep(0.05)  # the broker hears of them from the controller
 
 
 @contextmanager
