@@ -1,6 +1,6 @@
 """``python -m tests.faults [--full] [FAULT…]``: prints one table and writes ``var/faults.json``.
 
-Faults run beside each other, in as many lanes as there are cores to use, each with a broker of its own. What takes long
+Faults run beside each other, in lanes that have a broker each: most of their time is waiting. What takes long
 can be done in parts: ``--into FILE`` keeps what was run, and does what FILE lacks; ``--within`` begins nothing later.
 """
 
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", help=f"of: {', '.join(each.name for each in FAULTS)}; all by default")
     parser.add_argument("--full", action="store_true", help="as often as docs/faults.md says")
     parser.add_argument("--times", type=int, help="another number of times")
-    parser.add_argument("--lanes", type=int, default=2, help="how many brokers run faults at once (default: 2)")
+    parser.add_argument("--lanes", type=int, default=3, help="how many brokers run faults at once (default: 3)")
     parser.add_argument("--minutes", type=float, default=20, help="of the steady load (default: 20)")
     parser.add_argument("--into", type=Path, help="a file that keeps what was run; what it holds is not run again")
     parser.add_argument("--within", type=float, default=float("inf"), help="seconds after which nothing more begins")

@@ -21,7 +21,7 @@ def killed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
     """Of one, two or three workers any is killed, at any moment, its start included; now and then two at once."""
 
     def inject(world: World) -> None:
-        time.sleep(0.05 + world.source.expovariate(1.0))
+        time.sleep(0.05 + world.source.expovariate(1.2))
         while not world.workers.kill(world.source.choice(world.workers.present())):
             time.sleep(0.01)  # it was killed before, and is not there again yet
 
@@ -108,13 +108,28 @@ def silent_then_fenced(world: World, place: int) -> None:
     world.notes["said so"] += 1
 
 
-def broker_away(stop: Callable[[Cluster], None], seconds: float) -> Runner:
+def stop_broker(world: World) -> None:
+    world.cluster.stop()
+
+
+def kill_broker(world: World) -> None:
+    world.cluster.kill()
+
+
+def kill_all(world: World) -> None:
+    """As where a machine with everything on it loses its power, but for what its disks had not written."""
+    world.cluster.kill()
+    for place in world.workers.present():
+        world.workers.kill(place)
+
+
+def broker_away(stop: Callable[[World], None], seconds: float) -> Runner:
     """The only broker is gone for a while; an application emits all the time, with room for what waits or without."""
 
     def away(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
         def inject(world: World) -> None:
             world.pause(1.0, 3.0)
-            stop(cluster)
+            stop(world)
             time.sleep(seconds)
             cluster.start()
             world.until(world.all_there, "the workers did not come back")

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
-from tests.deployment.apache import Cluster
 from tests.faults.groups import (
     Runner,
     broker_away,
     come_and_go,
+    kill_all,
+    kill_broker,
     killed,
     killed_at_edges,
     rough,
+    stop_broker,
     zombie,
     zombie_releaser,
 )
@@ -34,17 +36,18 @@ class Fault:
 FAULTS: tuple[Fault, ...] = (
     Fault("worker killed", "SIGKILL of a random one of 1-3 workers at a random moment", 100, 500, killed, at_once=25),
     Fault("killed at each edge", "SIGKILL by its own hand, each of the edges in tests/faults/edges.py so often",
-          3, 20, killed_at_edges, at_once=4),
+          2, 20, killed_at_edges, at_once=4),
     Fault("zombie worker", "SIGSTOP past the session time-out, rebalance, SIGCONT", 2, 20, zombie, at_once=5),
     Fault("zombie releaser", "the same, of the worker that releases", 2, 20, zombie_releaser, at_once=5),
-    Fault("broker stopped", "SIGTERM, 30 s without a broker, start", 1, 5, broker_away(Cluster.stop, 30)),
-    Fault("broker killed", "SIGKILL, start", 1, 5, broker_away(Cluster.kill, 1)),
+    Fault("broker stopped", "SIGTERM, 30 s without a broker, start", 1, 5, broker_away(stop_broker, 30)),
+    Fault("broker killed", "SIGKILL, start", 1, 5, broker_away(kill_broker, 1)),
+    Fault("all killed at once", "SIGKILL of the broker and of all workers, start", 1, 5, broker_away(kill_all, 1)),
     Fault("workers come and go", "every few seconds one joins or leaves (SIGTERM); 1-4 workers", 1, 10, come_and_go),
     Fault("rough application", "5 % twice, shuffled over 3 days, records cut anyhow, random keys", 1, 10, rough),
     Fault("keys away", "an empty directory of keys, or a file, for some seconds", 2, 6, keys_away),
     Fault("statistics deleted", "the directory of the DuckDB files is deleted", 1, 5, statistics_deleted, at_once=5),
     Fault("disk full for snapshots", "no file of the projector may grow beyond 300 kB", 1, 5, disk_full, at_once=5),
-    Fault("disk full for checkpoints", "no file of the workers may grow beyond some kB, for some seconds; SIGKILL",
+    Fault("disk full for checkpoints", "no file can be written for some seconds; SIGKILL",
           1, 5, disk_full_for_checkpoints, at_once=5),
     Fault("malformed records", "4,000 of every kind among 20,000 good events", 1, 5, malformed),
     Fault("steady load", "a year's days in some minutes, at half of what the worker can do; on demand, see --minutes",
