@@ -8,6 +8,7 @@ confidence interval of a least-squares line.
 import math
 import random
 import re
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -102,6 +103,11 @@ def follow(world: World, port: int, rate: float, seconds: float) -> tuple[list[l
     with closing(Sender(world.kafka)) as sender:
         for day in (FIRST + timedelta(number) for number in range(DAYS)):
             if day.day == 1:
+                print(
+                    f"  {day:%B}: {sent:,} events sent, {sent - accepted(port):,.0f} behind",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 months.append([])
             for tick in range(ticks):
                 for _ in sender.send(records(day, range(tick * share, (tick + 1) * share), world.source)):
