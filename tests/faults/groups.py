@@ -25,10 +25,19 @@ def killed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
         while not world.workers.kill(world.source.choice(world.workers.present())):
             time.sleep(0.01)  # it was killed before, and is not there again yet
 
-    with world_of(cluster, directory, 1 + seed % 3, seed) as world:
+    with world_of(cluster, directory, 1 + seed % 3, seed, **ways(directory, seed)) as world:
         run(world, inject, times)
         assert world.workers.exits[-signal.SIGKILL] == times
         return world.workers.ends()
+
+
+def ways(directory: Path, seed: int) -> dict[str, str]:
+    """Every other seed with checkpoints, and every other of each with keys in the topic."""
+    checkpoints = {
+        "HEADCOUNT_CHECKPOINTS": str(directory / "checkpoints"),
+        "HEADCOUNT_CHECKPOINT_SECONDS": "0.5",
+    }
+    return (checkpoints if seed // 3 % 2 else {}) | ({"HEADCOUNT_KEYS": "kafka:"} if seed // 6 % 2 else {})
 
 
 def killed_at_edges(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
@@ -60,9 +69,10 @@ def zombie(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
     """A worker is stopped until its partitions were given away, and goes on."""
 
     def inject(world: World) -> None:
-        silent_then_fenced(world, world.source.choice(sorted(settled(world))))
+        while not silent_then_fenced(world, world.source.choice(sorted(settled(world)))):
+            pass  # it ended, fenced by the one before it
 
-    with world_of(cluster, directory, 2, seed) as world:
+    with world_of(cluster, directory, 2, seed, **ways(directory, seed)) as world:
         run(world, inject, times)
         return f"{world.notes['said so']} of {times} said that they were fenced; {world.workers.ends()}"
 
@@ -72,9 +82,10 @@ def zombie_releaser(cluster: Cluster, directory: Path, seed: int, times: int) ->
 
     def inject(world: World) -> None:
         [releaser] = [worker for worker, has in settled(world).items() if any(tp.topic == TALLIES for tp in has)]
-        silent_then_fenced(world, releaser)
+        if not silent_then_fenced(world, releaser):  # it ended, fenced by the one before it
+            inject(world)
 
-    with world_of(cluster, directory, 2, seed) as world:
+    with world_of(cluster, directory, 2, seed, **ways(directory, seed)) as world:
         run(world, inject, times)
         return f"{world.notes['said so']} of {times} said that they were fenced; {world.workers.ends()}"
 
@@ -92,11 +103,12 @@ def settled(world: World) -> dict[int, set[TopicPartition]]:
     return found[-1] if world.members() == found[-1] else settled(world)
 
 
-def silent_then_fenced(world: World, place: int) -> None:
-    """SIGSTOP past the session time-out, the rebalance, SIGCONT; notes whether the worker then says so."""
+def silent_then_fenced(world: World, place: int) -> bool:
+    """SIGSTOP past the session time-out, rebalance, SIGCONT; the worker has to say so. False where it ends before."""
     before = len(world.workers.text(place))
     process = world.workers.processes[place]
-    process.send(signal.SIGSTOP)
+    if not process.freeze():
+        return False
     try:
         time.sleep(SESSION)
         world.until(lambda: world.members().keys() == {1 - place}, "the silent worker was not put out of the group")
@@ -106,6 +118,7 @@ def silent_then_fenced(world: World, place: int) -> None:
     said = "a worker that was fenced said nothing"
     world.until(lambda: "fenced" in world.workers.text(place)[before:].lower(), said, 30)
     world.notes["said so"] += 1
+    return True
 
 
 def stop_broker(world: World) -> None:
@@ -159,7 +172,8 @@ def come_and_go(cluster: Cluster, directory: Path, seed: int, times: int) -> str
                 world.workers.add()
 
     for number in range(times):
-        with world_of(cluster, directory / str(number), 1, seed + number) as world:
+        place = directory / str(number)
+        with world_of(cluster, place, 1, seed + number, **ways(place, seed + number)) as world:
             run(world, inject, 1)
             assert not world.workers.exits, world.workers.ends()
     assert set(left) <= {0, -signal.SIGTERM}, f"workers that were asked to leave ended with {left}"  # it only began

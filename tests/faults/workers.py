@@ -5,6 +5,7 @@ again at once, as an engine does.
 """
 
 import ctypes
+import faulthandler
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.faults.edges import EDGES, arm
 
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["pipeline.cli", "pipeline.worker", "pipeline.warehouse.projector", __name__])
+_LOCK = threading.Lock()  # a start asks all that were started how they are, and an exit code can be read once
 _PR_SET_PDEATHSIG = 1
 
 
@@ -40,13 +43,13 @@ class Running:
     ) -> None:
         arguments = (command, environment, log, arms, prepare)
         self._process = _CONTEXT.Process(target=_enter, args=arguments, daemon=True)
-        self._lock = threading.Lock()
-        self._process.start()
+        with _LOCK:
+            self._process.start()
         self.pid = self._process.pid or 0
 
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; ``None`` while it lives."""
-        with self._lock:
+        with _LOCK:
             return self._process.exitcode
 
     def wait(self, seconds: float = 60.0) -> int:
@@ -62,6 +65,15 @@ class Running:
             return False
         os.kill(self.pid, number)
         return True
+
+    def freeze(self) -> bool:
+        """SIGSTOP; whether it stands still. One that is about to end takes the signal, and ends."""
+        while self.send(signal.SIGSTOP):
+            with suppress(OSError):
+                if Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                    return True
+            time.sleep(0.01)
+        return False
 
 
 @dataclass
@@ -138,6 +150,12 @@ class Workers:
     def text(self, place: int) -> str:
         return self._log(place).read_text(errors="replace")
 
+    def show(self) -> None:
+        """Each says in its log where its threads are."""
+        with self._lock:
+            for process in self.processes:
+                process.send(signal.SIGUSR1)
+
     def stop(self) -> None:
         """All at once: what they hold can be made again from the log."""
         with self._lock:
@@ -166,6 +184,7 @@ def _enter(
     prepare: Callable[[], None],
 ) -> None:
     """In the new process, before and while it is what the command says."""
+    faulthandler.register(signal.SIGUSR1)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing of a run outlives it
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)

@@ -92,6 +92,8 @@ class World:
                 if holds():
                     return
             time.sleep(0.1)
+        self.workers.show()
+        time.sleep(1.0)
         raise AssertionError(f"{what} within {seconds:.0f} s")
 
 
