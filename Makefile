@@ -38,10 +38,10 @@ java: .venv/.dev
 test-kafka: java ## run the tests on Apache Kafka; installs Java and Maven where it may
 	@HEADCOUNT_REQUIRE_KAFKA=1 $(BIN)/python -m pytest -m kafka tests/deployment $(if $(KAFKA_BOOTSTRAP_SERVERS),,$(PARALLEL))
 
-faults: java ## do to workers and brokers what happens in operation, in short; writes var/faults.json
+faults: java ## do to workers and brokers what happens in operation, in under four minutes; writes var/faults.json
 	@$(BIN)/python -m tests.faults
 
-faults-full: java ## the same, as often as docs/faults.md says: hours
+faults-full: java ## the same, as often as docs/faults.md says: half an hour
 	@$(BIN)/python -m tests.faults --full
 
 test-faults: faults-full
