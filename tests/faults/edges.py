@@ -39,8 +39,10 @@ EDGES = (
          after=True, most=2),
     Edge("during checkpoint", tuple(f"pipeline.stream.checkpoints:{each}" for each in
                                     ("_write", "_sync", "Checkpoints._remove")), most=12),
-    Edge("during snapshot", tuple(f"pipeline.warehouse.snapshots:{each}" for each in ("_copy", "_sync")), after=True,
-         most=8, command="project"),
+    Edge("during snapshot", ("pipeline.warehouse.snapshots:make", "pipeline.warehouse.snapshots:_sync",
+                             *(f"pipeline.warehouse.making:{each}" for each in
+                               ("is_unread", "_duplicate", "_rows_since", "_advance", "_copy"))),
+         after=True, most=8, command="project"),
 )
 # fmt: on
 
