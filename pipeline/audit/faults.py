@@ -170,7 +170,7 @@ def _released_twice(release_window: Any) -> Any:
 _STATE = "pipeline.core.tallies:PartitionState"
 _RELEASE = "pipeline.core.releasing:_release"
 _RELEASE_WINDOW = "pipeline.core.releasing:release_window"
-_NOT_ZERO = '(exact["users"][i] if threshold is None else n >= threshold)]'
+_NOT_ZERO = "(exact[i] if threshold is None else n >= threshold)]"
 
 FAULTS = (
     Fault("no de-duplication", "A0", (("pipeline.core.pseudonyms:WindowKey.tokens", _every_delivery_is_new),)),
@@ -178,7 +178,7 @@ FAULTS = (
     Fault(
         "true count against k",
         "A3",
-        ((_RELEASE, Edit("or n >= threshold]", 'or exact["users"][i] >= 50]')),),
+        ((_RELEASE, Edit("or n >= threshold]", "or exact[i] >= 50]")),),
     ),
     Fault("redraw on retry", "A4", (("pipeline.stream.releaselog:ReleaseLog.__init__", _forgetful),)),
     Fault("max_cells off by one", "A0", ((f"{_STATE}.__init__", _one_cell_more),)),
@@ -190,7 +190,7 @@ FAULTS = (
     Fault(
         "only touched keys published",
         "A0",
-        ((_RELEASE, Edit("else accountant.plan.declared_cells(statistic)", "else sorted(merged.cells)")),),
+        ((_RELEASE, Edit("else accountant.plan.declared_cells(statistic)", "else sorted(merged.of)")),),
     ),
     Fault("salt noise", "A1", (("pipeline.noise:OpenDPNoise.add", _salted),)),
     Fault("sigma a factor √2 wrong", "A1", (("pipeline.core.budget:Accountant.price", _less_noise),)),

@@ -149,7 +149,8 @@ def _release(
     prices = {measure: accountant.price(name, measure, kind) for measure in statistic.measures}
     threshold = accountant.threshold(name, kind)
     candidates = sorted(merged.of) if threshold is not None else accountant.plan.declared_cells(statistic)
-    users = noise.add(merged.exact("users", candidates), prices["users"].sigma)
+    exact = merged.exact("users", candidates)
+    users = noise.add(exact, prices["users"].sigma)
     shown = [i for i, n in enumerate(users) if threshold is None or n >= threshold]
     cells = [candidates[i] for i in shown]
     values = [
