@@ -9,6 +9,7 @@
     retries        A4   one release, one draw, whatever crashes
     differencing   A5   sums, totals and windows taken from one another
     opinion        A6   singling out, linkability, inference
+    linking             and what links pseudonyms when their keys are gone
     views          A7   what an analyst sees beside the numbers
     randomness     A8   no randomness but OpenDP's
     planted        A9   the audit itself, against the faults of a table (faults)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.audit import canaries, opinion, randomness
+from pipeline.audit import canaries, linking, opinion, randomness
 from pipeline.audit.findings import no_report
 from pipeline.audit.neighbours import Counted, compare, small, try_world
 from pipeline.audit.opinion import attack, people, risk_of
@@ -74,9 +74,9 @@ def test_a_protected_day_singles_nobody_out() -> None:
 
 def test_pseudonyms_made_with_the_key_that_is_left_are_recognised() -> None:
     names = ["u-1", "u-2"]
-    [unkeyed, routed, *_] = [opinion.hashes(names, key) for key in opinion.left(b"r" * 32)]
+    [unkeyed, routed, *_] = [linking.hashes(names, key) for key in linking.left(b"r" * 32)]
     assert len({*unkeyed, *routed}) == 4
-    assert routed == opinion.hashes(names, b"r" * 32)
+    assert routed == linking.hashes(names, b"r" * 32)
 
 
 @pytest.mark.parametrize(
