@@ -150,7 +150,10 @@ def visible(directory: Path, *, numbers: bool) -> dict[str, Any]:
     return seen
 
 
-NOISY = frozenset({"users", "events", "total", "digest"})
+# Noisy numbers, and what follows from them alone.
+NOISY = frozenset({"users", "events", "total", "digest", "cells_sum"}) | {
+    f"{measure}_{of}" for measure in ("users", "events") for of in ("sum", "total")
+}
 CATALOGUE = {
     "tables": "SELECT schema_name, table_name, comment, sql, estimated_size FROM duckdb_tables() WHERE NOT internal",
     "columns": (
