@@ -15,7 +15,7 @@ from pipeline.stream.app import build_app
 
 STOP_SECONDS = 20.0  # less than a container is given
 # A batch makes thousands of tuples that are gone with it, and no cycles. Looking for some every 700 objects, as Python
-# does by itself, took a fifth of the worker's time.
+# does by itself, took a fifth of the core's time.
 THRESHOLDS = 50_000, 20, 20
 
 log = logging.getLogger("headcount.worker")

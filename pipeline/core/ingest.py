@@ -35,6 +35,7 @@ def _nothing() -> Ints:
     return np.empty(0, dtype=np.int64)
 
 
+Picked = Ints | slice  # rows, or all of them
 Entries = tuple[list[tuple[int, bytes]], Ints]  # (window's first day, value) of each entry, and one entry a row
 
 
@@ -231,10 +232,7 @@ def _none(rows: int) -> npt.NDArray[np.void]:
     return np.zeros(rows, dtype=f"V{PSEUDONYM_BYTES}")
 
 
-Rows = Ints | slice
-
-
-def _by_key(batch: Batch, columns: KindColumns) -> Iterator[tuple[WindowKey, Rows]]:
+def _by_key(batch: Batch, columns: KindColumns) -> Iterator[tuple[WindowKey, Picked]]:
     """The rows of each window whose key is there."""
     if len(columns.windows) == 1 and not batch.gone.any():
         yield batch.keys[columns.windows[0]], slice(None)
@@ -245,7 +243,7 @@ def _by_key(batch: Batch, columns: KindColumns) -> Iterator[tuple[WindowKey, Row
             yield batch.keys[window], rows
 
 
-def _chosen(items: list[T], rows: Rows) -> list[T]:
+def _chosen(items: list[T], rows: Picked) -> list[T]:
     return items if isinstance(rows, slice) else [items[row] for row in rows.tolist()]
 
 
