@@ -20,6 +20,7 @@ from statistics import NormalDist
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from pipeline.core.outcomes import Reason
 from pipeline.core.tallies import Tally
@@ -53,15 +54,15 @@ _numbers = itertools.count(1)
 
 
 def _every_delivery_is_new(tokens: Any) -> Any:
-    def around(self: Any, identities: Any) -> bytes:
-        return bytes(tokens(self, [b"%s/%d" % (identity, next(_numbers)) for identity in identities]))
+    def around(self: Any, identity: Any) -> Any:
+        return np.array([next(_numbers) for _ in tokens(self, identity)], dtype=np.uint64)
 
     return around
 
 
 def _anywhere(partitions: Any) -> Any:
-    def around(self: Any, subjects: Any) -> Any:
-        return partitions(self, [f"{subject}/{next(_numbers)}" for subject in subjects])
+    def around(self: Any, subjects: Any, codes: Any) -> Any:
+        return (partitions(self, subjects, codes) + np.arange(len(codes))) % self._count
 
     return around
 

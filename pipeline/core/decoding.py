@@ -3,12 +3,13 @@
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
+from pipeline.core.columns import Columns, Names
 from pipeline.core.events import (
     BATCH,
     JSON,
@@ -25,6 +26,7 @@ from pipeline.core.events import (
     event_type,
 )
 from pipeline.core.fields import Registry
+from pipeline.core.layouts import Layouts
 from pipeline.core.numbers import Ints
 from pipeline.core.outcomes import Reason
 
@@ -43,23 +45,14 @@ class Decoded(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The events of some records, and where each stood: the record's number among them, the place in the record."""
+    """The events of some records as columns, and where each stood: the record's number among them, the place in the
+    record.
+    """
 
-    events: list[UsageEvent]
+    columns: Columns
     records: Ints
     places: Ints
     rejected: list[tuple[int, int, Reason]]  # (record's number, place in it, why)
-
-    def sifted(self, found: Sequence[UsageEvent | Reason]) -> "Rows":
-        """What was found at each place: an event, or the reason why it is none."""
-        kept = np.array([not isinstance(each, Reason) for each in found], dtype=bool)
-        where = zip(self.records.tolist(), self.places.tolist(), found, strict=True)
-        return Rows(
-            [each for each in found if not isinstance(each, Reason)],
-            self.records[kept],
-            self.places[kept],
-            [(record, place, each) for record, place, each in where if isinstance(each, Reason)],
-        )
 
 
 class Decoder:
@@ -75,7 +68,8 @@ class Decoder:
         self._raws: Callable[[bytes], Any] = msgspec.json.Decoder(list[msgspec.Raw]).decode
         self._members: Callable[[bytes], Any] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
         self._data: Callable[[bytes], Any] = msgspec.json.Decoder(self.data_type).decode
-        self._event = kind
+        self.names = Names(registry)
+        self._layouts = Layouts(self.names, lambda text: isinstance(self._single(text), kind))
 
     def decode(self, record: Record) -> list[Decoded]:
         """Every event of a record, in order; a record that cannot be taken apart is one event with one reason."""
@@ -83,25 +77,39 @@ class Decoder:
         found = [self._single(text) for text in parts] if isinstance(parts, list) else [parts]
         return [Decoded(place, each) for place, each in enumerate(found)]
 
-    def rows(self, records: Sequence[Record]) -> Iterator[Rows]:
-        """:meth:`decode` of many records, some events at a time: an event is made of a dozen objects, and whoever is
-        done with it before the next are made finds them in the processor's cache.
-        """
+    def rows(self, records: Sequence[Record]) -> Rows:
+        """:meth:`decode` of many records. What looks like events that were met before never becomes an object."""
         texts, counts, known = self._taken_apart(records)
+        columns, read = self._layouts.read(texts)
         numbers = np.repeat(np.arange(len(counts)), counts)
         places = np.arange(len(numbers)) - (np.cumsum(counts) - counts)[numbers]
-        for start in range(0, len(texts), SEVERAL):
-            part = slice(start, start + SEVERAL)
-            rows = Rows([], numbers[part], places[part], [])
-            yield self._read(rows, texts[part], {at - start: each for at, each in known.items()} if known else {})
+        rejected: list[tuple[int, Reason]] = []
+        parts = []
+        left = np.flatnonzero(~read)
+        for start in range(0, len(left), SEVERAL):
+            rows = left[start : start + SEVERAL]
+            found = self._several(texts, rows.tolist(), known)
+            events = [each for each in found if not isinstance(each, Reason)]
+            taken = np.array([not isinstance(each, Reason) for each in found], dtype=bool)
+            rejected += [(row, why) for row, why in zip(rows.tolist(), found, strict=True) if isinstance(why, Reason)]
+            parts.append((rows[taken], Columns.made_of(self.names, events)))
+        if not parts:
+            return Rows(columns, numbers, places, [])
+        columns.take(parts)
+        kept = np.ones(len(texts), dtype=bool)
+        kept[[row for row, _ in rejected]] = False
+        reasons = [(int(numbers[row]), int(places[row]), why) for row, why in rejected]
+        return Rows(columns.at(kept), numbers[kept], places[kept], reasons)
 
-    def _read(self, rows: Rows, texts: list[bytes], known: Mapping[int, UsageEvent | Reason]) -> Rows:
+    def _several(
+        self, texts: Sequence[bytes], rows: Sequence[int], known: Mapping[int, UsageEvent | Reason]
+    ) -> Sequence[UsageEvent | Reason]:
         try:
-            if not known and max(map(len, texts)) <= MAX_EVENT:
-                return rows._replace(events=list(map(self._one, texts)))
+            if not known and max(len(texts[row]) for row in rows) <= MAX_EVENT:
+                return [self._one(texts[row]) for row in rows]
         except UNREADABLE:
             pass  # something is wrong with one of them: find out which
-        return rows.sifted([known.get(place) or self._single(text) for place, text in enumerate(texts)])
+        return [known.get(row) or self._single(texts[row]) for row in rows]
 
     def _taken_apart(self, records: Sequence[Record]) -> tuple[list[bytes], Ints, dict[int, UsageEvent | Reason]]:
         """The texts of all events, how many each record has, and what is known unread, by its place in the texts."""

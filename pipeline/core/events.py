@@ -50,12 +50,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
 
 
-def identity(subject: str | None, source: str, event_id: str) -> bytes:
-    """What tells an event from all others: its parts, with the lengths of two before them."""
-    who = subject or ""
-    return f"{len(who)} {len(source)} {who}{source}{event_id}".encode()
-
-
 def event_type(registry: Registry) -> type[msgspec.Struct]:
     """The event that this registry admits: unknown attributes and fields are skipped by the decoder and exist
     nowhere.

@@ -7,28 +7,25 @@ left in the clear.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import compress
-from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core.columns import ATTRIBUTES
 from pipeline.core.contributions import Contributions, WindowColumns
 from pipeline.core.decoding import Decoder
-from pipeline.core.events import Record, identity
+from pipeline.core.dictionaries import NOTHING, Dictionary
+from pipeline.core.events import Record
 from pipeline.core.fields import Registry
 from pipeline.core.generalising import REFUSALS, Column, Generaliser
-from pipeline.core.numbers import Flags, Ints, distinct, numbered
+from pipeline.core.numbers import Flags, Ints, Words, distinct, numbered
 from pipeline.core.outcomes import Reason, Rejection
 from pipeline.core.policy import Policy
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKey
 from pipeline.core.statistics import Plan
+from pipeline.core.texts import Texts
 from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, part_of, window_of
-
-_TIME, _SUBJECT, _DATA = attrgetter("time"), attrgetter("subject"), attrgetter("data")
-T = TypeVar("T")
 
 
 def _nothing() -> Ints:
@@ -62,15 +59,15 @@ class Batch:
     indexes: Ints = field(default_factory=_nothing)
     arrivals: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     seconds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # since 1970
-    subjects: list[str | None] = field(default_factory=list)
-    identities: list[bytes] = field(default_factory=list)
+    subjects: Ints = field(default_factory=_nothing)  # codes of the dictionary of subjects
+    identity: tuple[Texts, ...] = ()
     refused: Ints = field(default_factory=_nothing)  # a row's place in REFUSALS, or -1
     days: Ints = field(default_factory=_nothing)
     values: list[Column] = field(default_factory=list)  # per dimension of the finest cell
     partitions: Ints = field(default_factory=_nothing)
     keys: dict[Window, WindowKey] = field(default_factory=dict)
     gone: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))  # rows of a window whose key is destroyed
-    tokens: npt.NDArray[np.void] = field(default_factory=lambda: np.empty(0, dtype="V8"))
+    tokens: Words = field(default_factory=lambda: np.empty(0, dtype=np.uint64))
     known: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))
     kinds: dict[Kind, KindColumns] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
@@ -84,8 +81,7 @@ class Batch:
             where = int(self.offsets[row]), int(self.indexes[row])
             self.rejections.append(Rejection(reason_of(row), self.partition, *where))
         kept = ~rejected
-        flags = kept.tolist()
-        self.subjects, self.identities = list(compress(self.subjects, flags)), list(compress(self.identities, flags))
+        self.subjects, self.identity = self.subjects[kept], tuple(texts.at(kept) for texts in self.identity)
         self.offsets, self.indexes, self.arrivals = self.offsets[kept], self.indexes[kept], self.arrivals[kept]
         self.days, self.refused = self.days[kept], self.refused[kept]
         self.values = [(met, numbers[kept]) for met, numbers in self.values]
@@ -111,6 +107,7 @@ class Ingest:
         self.calendar = Calendar(policy.timezone)
         self.effective = day_of(policy.effective)
         self.router = Router(keys.route(), partitions)
+        self.subjects = Dictionary()
         self.generaliser = Generaliser(registry, plan.finest)
 
     def ingest(
@@ -134,30 +131,16 @@ class Ingest:
 
 
 def decode(ingest: Ingest, batch: Batch) -> None:
-    """Records become columns; an event is an object for a moment only. What is not registered exists nowhere."""
-    ingest.generaliser.forget()
-    numbers, places, seconds, values, refused = [], [], [], [], []
-    for rows in ingest.decoder.rows(batch.records):
-        events = rows.events
-        numbers.append(rows.records)
-        places.append(rows.places)
-        seconds.append(np.fromiter(map(datetime.timestamp, map(_TIME, events)), dtype=np.float64, count=len(events)))
-        batch.subjects += map(_SUBJECT, events)
-        batch.identities += [identity(event.subject, event.source, event.id) for event in events]
-        found, bad = ingest.generaliser.numbers(list(map(_DATA, events)))
-        values.append(found)
-        refused.append(bad)
-        for number, place, reason in rows.rejected:
-            batch.rejections.append(Rejection(reason, batch.partition, batch.records[number].offset, place))
-    if not numbers:
-        return
-    of = np.concatenate(numbers)
-    batch.indexes, batch.refused = np.concatenate(places), np.concatenate(refused)
-    batch.seconds = np.concatenate(seconds)
-    columns = [np.concatenate(column) for column in zip(*values, strict=True)]
-    batch.values = list(zip(ingest.generaliser.met(), columns, strict=True))
-    batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[of]
-    batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[of]
+    """Records become columns of what is counted. What is not registered exists nowhere."""
+    rows = ingest.decoder.rows(batch.records)
+    for number, place, reason in rows.rejected:
+        batch.rejections.append(Rejection(reason, batch.partition, batch.records[number].offset, place))
+    batch.indexes, batch.seconds = rows.places, rows.columns.seconds
+    batch.identity = tuple(rows.columns.texts(name) for name in ATTRIBUTES)
+    batch.subjects = ingest.subjects.codes(batch.identity[0])
+    batch.values, batch.refused = ingest.generaliser.general(rows.columns)
+    batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[rows.records]
+    batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[rows.records]
 
 
 def place(ingest: Ingest, batch: Batch) -> None:
@@ -190,13 +173,12 @@ def refuse(_: Ingest, batch: Batch) -> None:
 
 def route(ingest: Ingest, batch: Batch) -> None:
     """A keyed hash of the subject, or of the event where nobody is known, chooses the partition."""
-    partitions = ingest.router.partitions(batch.subjects)
-    batch.partitions = np.fromiter(partitions, dtype=np.int64, count=len(batch.subjects))
-    batch.known = np.ones(len(batch.subjects), dtype=bool)
-    if None in batch.subjects:
-        for row in [row for row, subject in enumerate(batch.subjects) if subject is None]:
-            batch.known[row] = False
-            batch.partitions[row] = ingest.router.partition(batch.identities[row])
+    batch.known = batch.subjects != NOTHING
+    batch.partitions = ingest.router.partitions(ingest.subjects, batch.subjects)
+    if not batch.known.all():
+        nobodys = np.flatnonzero(~batch.known)
+        identity = [texts.at(nobodys) for texts in batch.identity]
+        batch.partitions[nobodys] = ingest.router.partitions_of_nobodys(identity)
 
 
 def pseudonymise(ingest: Ingest, batch: Batch) -> None:
@@ -219,13 +201,12 @@ def pseudonymise(ingest: Ingest, batch: Batch) -> None:
         parts, part = numbered([(w.start, part_of(w, day)) for w, day in zip(of_day, days.tolist(), strict=True)])
         columns = KindColumns(windows, window[day_of_row], _none(len(batch.subjects)), parts, part[day_of_row])
         for key, rows in _by_key(batch, columns):
-            pseudonyms = key.pseudonyms(_chosen(batch.subjects, rows))
-            columns.pseudonyms[rows] = np.frombuffer(pseudonyms, dtype=columns.pseudonyms.dtype)
+            columns.pseudonyms[rows] = key.pseudonyms(ingest.subjects, batch.subjects[rows])
         batch.kinds[kind] = columns
-    batch.tokens = np.zeros(len(batch.identities), dtype="V8")
+    batch.tokens = np.zeros(len(batch.subjects), dtype="<u8")
     for key, rows in _by_key(batch, batch.kinds[ingest.plan.kinds[0]]):
-        batch.tokens[rows] = np.frombuffer(key.tokens(_chosen(batch.identities, rows)), dtype="V8")
-    batch.subjects, batch.identities, batch.records, batch.arrivals = [], [], (), np.empty(0)
+        batch.tokens[rows] = key.tokens([texts.at(rows) for texts in batch.identity])
+    batch.subjects, batch.identity, batch.records, batch.arrivals = _nothing(), (), (), np.empty(0)
 
 
 def _none(rows: int) -> npt.NDArray[np.void]:
@@ -241,10 +222,6 @@ def _by_key(batch: Batch, columns: KindColumns) -> Iterator[tuple[WindowKey, Pic
         rows = np.flatnonzero((columns.of == number) & ~batch.gone)
         if len(rows):
             yield batch.keys[window], rows
-
-
-def _chosen(items: list[T], rows: Picked) -> list[T]:
-    return items if isinstance(rows, slice) else [items[row] for row in rows.tolist()]
 
 
 def seal(ingest: Ingest, batch: Batch) -> None:

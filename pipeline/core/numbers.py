@@ -41,7 +41,11 @@ class Numbers:
     @property
     def keys(self) -> Words:
         """keys × width, by number."""
-        return np.stack([column[: self._count] for column in self._columns], axis=1)
+        return self.keys_from(0)
+
+    def keys_from(self, number: int) -> Words:
+        """The :attr:`keys` from that number on."""
+        return np.stack([column[number : self._count] for column in self._columns], axis=1)
 
     @property
     def nbytes(self) -> int:

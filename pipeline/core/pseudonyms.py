@@ -1,18 +1,24 @@
 """Keyed hashes that stand for a subject: one per window, under the window's own key, gone when the key is.
 
-Keyed BLAKE2b (RFC 7693) with a person string per use, so that no two uses of a key ever share an output; inputs of
-several parts begin with their lengths. Values of open dimensions are sealed with AES-SIV (RFC 5297): equal values of
-one window stay equal, and only who holds the window's key can read them. A window's key is 32 random bytes; nothing is
-derived from a date or from another window's key.
+Keyed BLAKE2b (RFC 7693) with a person string per use, so that no two uses of a key ever share an output; events are
+told apart by AES-CMAC (:mod:`pipeline.core.macs`). Values of open dimensions are sealed with AES-SIV (RFC 5297): equal
+values of one window stay equal, and only who holds the window's key can read them. A window's key is 32 random bytes;
+nothing is derived from a date or from another window's key.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from pipeline.core.dictionaries import Dictionary, Lookup
+from pipeline.core.macs import Mac
+from pipeline.core.numbers import Ints, Words
+from pipeline.core.texts import Texts
 from pipeline.core.windows import Window
 
 K = TypeVar("K")
@@ -44,31 +50,34 @@ class WindowKey:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError("a window's key has 32 bytes")
-        hashed = blake2b(key=key, digest_size=PSEUDONYM_BYTES, person=b"hc-pseudonym")
-        self._pseudonyms = Cache(partial(_hash, hashed))
-        self._token = blake2b(key=key, digest_size=8, person=b"hc-token")
+        self._hashed = blake2b(key=key, digest_size=PSEUDONYM_BYTES, person=b"hc-pseudonym")
+        self._pseudonyms = Lookup(f"V{PSEUDONYM_BYTES}", self._pseudonym_each)
+        self._token = Mac(blake2b(key=key, digest_size=32, person=b"hc-token").digest())
         self._seal = AESSIV(blake2b(key=key, digest_size=64, person=b"hc-seal").digest())
         self.checkpoint = blake2b(key=key, digest_size=32, person=b"hc-checkpoint").digest()  # what seals its state
         self._seals = Cache(partial(_seal, self._seal))
 
     def pseudonym(self, subject: str) -> bytes:
         """16 bytes that stand for the subject in this window and nowhere else."""
-        return self._pseudonyms[subject]
+        return self._pseudonym_each([subject.encode()]).tobytes()
 
-    def pseudonyms(self, subjects: Iterable[str | None]) -> bytes:
-        """:meth:`pseudonym` of each, one after the other; zeros for nobody."""
-        return b"".join(map(self._pseudonyms.__getitem__, subjects))
+    def pseudonyms(self, subjects: Dictionary, codes: Ints) -> npt.NDArray[np.void]:
+        """:meth:`pseudonym` of each subject; zeros for nobody."""
+        return self._pseudonyms.of(subjects, codes)
 
-    def tokens(self, identities: Iterable[bytes]) -> bytes:
-        """8 bytes for each event's :func:`~pipeline.core.events.identity`, which two deliveries of one event share.
-        The subject is in it: nobody's event can hide somebody else's.
+    def _pseudonym_each(self, subjects: Sequence[bytes]) -> npt.NDArray[np.void]:
+        found = [_hash(self._hashed, each) if each else bytes(PSEUDONYM_BYTES) for each in subjects]
+        return np.frombuffer(b"".join(found), dtype=f"V{PSEUDONYM_BYTES}")
+
+    def token(self, subject: str | None, source: str, event_id: str) -> bytes:
+        """8 bytes for an event: one of :meth:`tokens`."""
+        return self.tokens([Texts.of([each]) for each in (subject, source, event_id)]).tobytes()
+
+    def tokens(self, identity: Sequence[Texts]) -> Words:
+        """64 bits for each event, which two deliveries of one event share. ``identity``: what tells an event from all
+        others, its subject, source and id. The subject is in it: nobody's event can hide somebody else's.
         """
-        fresh, found = self._token.copy, []
-        for identity in identities:
-            state = fresh()
-            state.update(identity)
-            found.append(state.digest())
-        return b"".join(found)
+        return self._token.of(identity)[:, 0]
 
     def seal(self, field: str, value: str) -> bytes:
         """The value of an open dimension, readable by the window's key only. At most 48 bytes of UTF-8."""
@@ -96,35 +105,34 @@ class Router:
     """Sends all that a subject does to one partition, by a keyed hash of which only that much is ever used."""
 
     def __init__(self, key: bytes, partitions: int) -> None:
-        hashed = blake2b(key=key, digest_size=8, person=b"hc-route")
-        self._route = partial(_route, hashed, partitions)
-        self._known = Cache(partial(_route_of_subject, self._route))
+        self._hashed = blake2b(key=key, digest_size=8, person=b"hc-route")
+        self._count = partitions
+        self._partitions = Lookup(np.int64, self._partition_each)
+        self._nobodys = Mac(blake2b(key=key, digest_size=32, person=b"hc-route-event").digest())
 
-    def partitions(self, subjects: Iterable[str | None]) -> Iterator[int]:
-        """The partition of each subject; any one for nobody."""
-        return map(self._known.__getitem__, subjects)
+    def partition(self, subject: str) -> int:
+        """Where all that the subject does is sent."""
+        return self._partition_each([subject.encode()])[0]
 
-    def partition(self, identity: bytes) -> int:
-        """The partition of an event that is nobody's; it does not come again, and is not remembered."""
-        return self._route(identity)
+    def partitions(self, subjects: Dictionary, codes: Ints) -> Ints:
+        """:meth:`partition` of each subject; any one for nobody."""
+        return self._partitions.of(subjects, codes)
+
+    def partitions_of_nobodys(self, identity: Sequence[Texts]) -> Ints:
+        """The partitions of events that are nobody's, by their identities: they are spread, and deliveries of one go
+        to the same.
+        """
+        found: Ints = (self._nobodys.of(identity)[:, 0] % np.uint64(self._count)).astype(np.int64)
+        return found
+
+    def _partition_each(self, subjects: Sequence[bytes]) -> list[int]:
+        return [int.from_bytes(_hash(self._hashed, each), "big") % self._count for each in subjects]
 
 
-def _hash(hashed: blake2b, subject: str | None) -> bytes:
-    if subject is None:
-        return bytes(PSEUDONYM_BYTES)
+def _hash(hashed: blake2b, subject: bytes) -> bytes:
     state = hashed.copy()
-    state.update(subject.encode())
+    state.update(subject)
     return state.digest()
-
-
-def _route_of_subject(route: Callable[[bytes], int], subject: str | None) -> int:
-    return 0 if subject is None else route(subject.encode())
-
-
-def _route(hashed: blake2b, partitions: int, name: bytes) -> int:
-    state = hashed.copy()
-    state.update(name)
-    return int.from_bytes(state.digest(), "big") % partitions
 
 
 def _seal(seal: AESSIV, what: tuple[str, str]) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.core import generalising, pseudonyms
+from pipeline.core.columns import Columns
 from pipeline.core.contributions import Contributions
 from pipeline.core.ingest import STEPS, Batch, Ingest
 from pipeline.core.outcomes import Reason
@@ -57,9 +58,8 @@ def test_an_event_ends_in_the_outcome_of_its_case(case: Case) -> None:
 def test_an_event_is_counted_under_the_values_of_its_case(case: Case) -> None:
     ingest = build()
     (decoded,) = ingest.decoder.decode(record_of(case))
-    columns, _ = ingest.generaliser.numbers([decoded.event.data])  # type: ignore[union-attr]
-
-    values = [met[numbers[0]] for met, numbers in zip(ingest.generaliser.met(), columns, strict=True)]
+    columns = Columns.made_of(ingest.decoder.names, [decoded.event])  # type: ignore[list-item]
+    values = [met[numbers[0]] for met, numbers in ingest.generaliser.general(columns)[0]]
     counted = dict(zip(DECLARED.plan.finest, values, strict=True))
     assert case["counted"].items() <= counted.items()
 

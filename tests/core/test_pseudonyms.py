@@ -6,10 +6,13 @@ from hashlib import blake2b
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
 
 from pipeline.core import pseudonyms
-from pipeline.core.events import identity
+from pipeline.core.dictionaries import Dictionary
 from pipeline.core.pseudonyms import KEY_BYTES, PSEUDONYM_BYTES, SEAL_BYTES, Router, WindowKey
+from pipeline.core.texts import Texts
 from pipeline.core.windows import window_of
 from pipeline.testing import MemoryKeyStore
 
@@ -47,8 +50,11 @@ def test_every_use_of_a_key_has_a_person_string_of_its_own() -> None:
     def derived(person: bytes, text: bytes, size: int) -> bytes:
         return blake2b(text, key=KEY, digest_size=size, person=person).digest()
 
-    assert WindowKey(KEY).tokens([identity("u-1", "app", "e-1")]) == derived(b"hc-token", b"3 3 u-1appe-1", 8)
-    assert Router(KEY, 2**64).partition(b"u-1") == int.from_bytes(derived(b"hc-route", b"u-1", 8), "big")
+    blocks = [bytes([3, 0, 3, 0, 3]), b"u-1", b"app", b"e-1"]
+    mac = CMAC(AES(derived(b"hc-token", b"", 32)))
+    mac.update(b"".join(block.ljust(16, b"\0") for block in blocks))
+    assert WindowKey(KEY).token("u-1", "app", "e-1") == mac.finalize()[:8]
+    assert Router(KEY, 2**64).partition("u-1") == int.from_bytes(derived(b"hc-route", b"u-1", 8), "big")
     padded = b"x".ljust(48, b"\0")
     assert WindowKey(KEY).seal("feature", "x") == AESSIV(derived(b"hc-seal", b"", 64)).encrypt(padded, [b"feature"])
 
@@ -61,15 +67,18 @@ def test_a_token_depends_on_every_part_and_on_where_one_ends() -> None:
         ("s", "b", "1"),
         ("s", "a", "2"),
         ("sa", "", "1"),
-        ("s", "a1", ""),
+        ("s" * 16, "a", "1"),
+        ("s", "a1", "11"),
         (None, "a", "1"),
+        (None, "a", "1" * 33),
     ]
-    tokens = [key.tokens([identity(*each)]) for each in parts]
+    tokens = [key.token(*each) for each in parts]
     assert len(set(tokens)) == len(parts)
     assert {len(token) for token in tokens} == {8}
-    assert key.tokens([identity(*each) for each in parts]) == b"".join(tokens)
-    one = [identity("s", "a", "1")]
-    assert key.tokens(one) == WindowKey(KEY).tokens(one) != WindowKey(OTHER).tokens(one)
+    columns = [Texts.of(column) for column in zip(*parts, strict=True)]
+    assert key.tokens(columns).tobytes() == b"".join(tokens)
+    one = ("s", "a", "1")
+    assert key.token(*one) == WindowKey(KEY).token(*one) != WindowKey(OTHER).token(*one)
 
 
 @pytest.mark.parametrize("value", ["x", "a" * 48, "4.12", "other", "ü.1"])
@@ -103,26 +112,39 @@ def test_what_was_not_sealed_so_cannot_be_opened(change: str) -> None:
 
 def test_caches_stay_small_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pseudonyms, "_CACHE", 3)
-    key, fresh, router = WindowKey(KEY), WindowKey(KEY), Router(KEY, 5)
+    key, fresh, router, subjects = WindowKey(KEY), WindowKey(KEY), Router(KEY, 5), Dictionary(most=3)
     for i in [*range(20), 0, 1]:
-        assert key.pseudonym(f"u-{i}") == WindowKey(KEY).pseudonym(f"u-{i}")
+        codes = subjects.codes(Texts.of([f"u-{i}", None]))
+        assert key.pseudonyms(subjects, codes).tobytes() == fresh.pseudonym(f"u-{i}") + bytes(16)
+        assert router.partitions(subjects, codes)[0] == Router(KEY, 5).partition(f"u-{i}")
         assert key.seal("feature", f"f-{i}") == fresh.seal("feature", f"f-{i}")
-        assert list(router.partitions([f"u-{i}"])) == list(Router(KEY, 5).partitions([f"u-{i}"]))
-        held = [len(value) for each in (key, router) for value in vars(each).values() if isinstance(value, dict)]
-        assert max(held) <= 3
+        held = [len(value) for value in vars(key).values() if isinstance(value, dict)]
+        assert max(*held, len(subjects.texts) - 2) <= 3
 
 
 def test_subjects_are_spread_evenly_over_the_partitions() -> None:
     router = Router(KEY, 4)
-    met = Counter(router.partitions(f"u-{i}" for i in range(4000)))
+    met = Counter(router.partition(f"u-{i}") for i in range(4000))
     assert sorted(met) == [0, 1, 2, 3]
     assert all(850 < n < 1150 for n in met.values())
 
 
 def test_a_subject_is_routed_by_the_key_alone() -> None:
     subjects = [f"u-{i}" for i in range(9)]
-    assert list(Router(KEY, 64).partitions(subjects)) == list(Router(KEY, 64).partitions(subjects))
-    assert list(Router(KEY, 64).partitions(subjects)) != list(Router(OTHER, 64).partitions(subjects))
+
+    def routed(key: bytes) -> list[int]:
+        return list(map(Router(key, 64).partition, subjects))
+
+    assert routed(KEY) == routed(KEY) != routed(OTHER)
+
+
+def test_events_that_are_nobodys_are_spread_by_what_they_are() -> None:
+    router = Router(KEY, 4)
+    identity = [Texts.of([None] * 4000), Texts.of(["app"] * 4000), Texts.of([f"e-{i}" for i in range(4000)])]
+    found = router.partitions_of_nobodys(identity).tolist()
+    assert found == Router(KEY, 4).partitions_of_nobodys(identity).tolist()
+    assert sorted(Counter(found)) == [0, 1, 2, 3]
+    assert all(850 < n < 1150 for n in Counter(found).values())
 
 
 def test_windows_have_keys_of_their_own() -> None:

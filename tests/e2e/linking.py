@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.core.contributions import Contributions, decode_contribution
-from pipeline.core.events import identity
 from pipeline.core.pseudonyms import KEY_BYTES, Router, WindowKey
 from pipeline.core.windows import window_of
 from pipeline.stream.keywrapping import KeyStoreError, Wrapping
@@ -63,7 +62,7 @@ class Attacker:
             for event in self.everybody:
                 for told, who, content in (
                     (found.subjects, event.subject, key.pseudonym(event.subject)),
-                    (found.events, event.id, key.tokens([identity(event.subject, self.source, event.id)])),
+                    (found.events, event.id, key.token(event.subject, self.source, event.id)),
                     (found.features, event.feature, key.seal("feature", event.feature)),
                 ):
                     if content in retained:
