@@ -29,6 +29,7 @@ from pipeline.core.fields import Registry
 from pipeline.core.layouts import Layouts
 from pipeline.core.numbers import Ints
 from pipeline.core.outcomes import Reason
+from pipeline.core.texts import Texts
 
 BINARY = "binary"  # no media type: the attributes are headers
 MAX_FORMS = 1000  # headers whose form is remembered
@@ -79,16 +80,16 @@ class Decoder:
 
     def rows(self, records: Sequence[Record]) -> Rows:
         """:meth:`decode` of many records. What looks like events that were met before never becomes an object."""
-        texts, counts, known = self._taken_apart(records)
-        columns, read = self._layouts.read(texts)
-        numbers = np.repeat(np.arange(len(counts)), counts)
+        texts, numbers, known = self._taken_apart(records)
+        counts = np.bincount(numbers, minlength=len(records))
         places = np.arange(len(numbers)) - (np.cumsum(counts) - counts)[numbers]
+        columns, read = self._layouts.read(texts)
         rejected: list[tuple[int, Reason]] = []
         parts = []
         left = np.flatnonzero(~read)
         for start in range(0, len(left), SEVERAL):
             rows = left[start : start + SEVERAL]
-            found = self._several(texts, rows.tolist(), known)
+            found = self._several(texts.at(rows).tolist(), numbers[rows].tolist(), known)
             events = [each for each in found if not isinstance(each, Reason)]
             taken = np.array([not isinstance(each, Reason) for each in found], dtype=bool)
             rejected += [(row, why) for row, why in zip(rows.tolist(), found, strict=True) if isinstance(why, Reason)]
@@ -102,33 +103,45 @@ class Decoder:
         return Rows(columns.at(kept), numbers[kept], places[kept], reasons)
 
     def _several(
-        self, texts: Sequence[bytes], rows: Sequence[int], known: Mapping[int, UsageEvent | Reason]
+        self, texts: list[bytes], numbers: list[int], known: Mapping[int, UsageEvent | Reason]
     ) -> Sequence[UsageEvent | Reason]:
         try:
-            if not known and max(len(texts[row]) for row in rows) <= MAX_EVENT:
-                return [self._one(texts[row]) for row in rows]
+            if not known and max(map(len, texts)) <= MAX_EVENT:
+                return list(map(self._one, texts))
         except UNREADABLE:
             pass  # something is wrong with one of them: find out which
-        return [known.get(row) or self._single(texts[row]) for row in rows]
+        return [known.get(number) or self._single(text) for number, text in zip(numbers, texts, strict=True)]
 
-    def _taken_apart(self, records: Sequence[Record]) -> tuple[list[bytes], Ints, dict[int, UsageEvent | Reason]]:
-        """The texts of all events, how many each record has, and what is known unread, by its place in the texts."""
+    def _taken_apart(self, records: Sequence[Record]) -> tuple[Texts, Ints, dict[int, UsageEvent | Reason]]:
+        """The texts of all events, the number of each one's record, and of some records what they are instead."""
         known: dict[int, UsageEvent | Reason] = {}
         forms = [record.headers for record in records]
         if forms and self._forms.get(forms[0]) == STRUCTURED and forms.count(forms[0]) == len(forms):
-            texts = [record.value or b"" for record in records]
-            if all(texts):  # the usual case: every record is one text
-                return texts, np.ones(len(texts), dtype=np.int64), known
-        texts, counts = [], np.ones(len(records), dtype=np.int64)
+            values = [record.value or b"" for record in records]
+            if all(values):  # a usual case: every record is one text
+                return Texts.joined(values), np.arange(len(values)), known
+        texts, of, lined = [], [], []
         for number, record in enumerate(records):
-            parts = self._parts(record)
+            value, form = record.value or b"", self._forms.get(record.headers)
+            lines = form in NDJSON and value.count(b"\n") < MAX_EVENTS
+            if (lines or form == STRUCTURED) and len(value) <= MAX_RECORD and value and not value.isspace():
+                parts: list[bytes] | UsageEvent | Reason = [value]
+            else:
+                parts = self._parts(record)
+                lines = False
             if isinstance(parts, list):
                 texts += parts
-                counts[number] = len(parts)
             else:
-                known[len(texts)] = parts
-                texts.append(b"")
-        return texts, counts, known
+                known[number] = parts
+                parts = [b" "]
+                texts += parts
+            of += [number] * len(parts)
+            lined += [lines] * len(parts)
+        columns, numbers = Texts.joined(texts), np.array(of, dtype=np.int64)
+        if not any(lined):
+            return columns, numbers, known
+        columns, whole = columns.lines(np.array(lined))
+        return columns, numbers[whole], known
 
     def _parts(self, record: Record) -> list[bytes] | UsageEvent | Reason:
         """The texts of a record's events; or the one event, or the reason, where they cannot be told apart so."""

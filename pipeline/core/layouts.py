@@ -7,7 +7,7 @@ What has no known layout, or a value that would be refused, is left to the decod
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,14 +15,14 @@ import numpy as np
 from pipeline.core.columns import ATTRIBUTES, Columns, Names
 from pipeline.core.events import MAX_EVENT, MAX_ID
 from pipeline.core.numbers import Flags, Ints
-from pipeline.core.texts import ROOM, seen
+from pipeline.core.texts import ROOM, Texts, seen
 from pipeline.core.times import seconds_of
 
 PAGE = 2048  # texts that are looked at together: what is known of them stays in the processor's cache
 FEW = 32  # texts that are not worth a layout
 MOST = 64  # layouts that are remembered
 MOST_NEW = 4  # layouts that are learned from one page
-LONGEST = 2048  # bytes of a text from which a layout is learned
+LONGEST = len(ROOM)  # bytes of a text from which a layout is learned
 DIGITS = 18  # of a number that fits into 64 bits
 
 _TOKEN = re.compile(rb'("[^"]*")(\s*:)?|(-?[0-9][0-9.eE+-]*)|([{[])|([]}])')
@@ -39,20 +39,22 @@ class Value(NamedTuple):
 
 
 class Page:
-    """Some texts, side by side in a buffer, and where the quotes of each are. ``begins`` and ``ends`` as in it."""
+    """Some texts in the order in which they stand in their buffer, with where the quotes of each are.
 
-    def __init__(self, buffer: bytes, begins: Ints, ends: Ints) -> None:
-        self.buffer, self.begins, self.ends = buffer, begins, ends
-        start, stop = int(begins[0]), int(ends[-1])
-        inside = np.frombuffer(buffer, dtype=np.uint8, count=stop - start, offset=start)
+    ``plain``: those of ASCII alone, without control characters and escapes.
+    """
+
+    def __init__(self, texts: Texts) -> None:
+        self.buffer, self.begins, self.ends = texts.buffer, texts.begins, texts.ends
+        start, stop = int(self.begins[0]), int(self.ends[-1])
+        inside = np.frombuffer(self.buffer, dtype=np.uint8, count=stop - start, offset=start)
         self.marks = np.flatnonzero(inside == ord('"')) + start
-        self.first = np.searchsorted(self.marks, begins)
+        self.first = np.searchsorted(self.marks, self.begins)
         self.quotes = np.diff(self.first, append=len(self.marks))
-        self.plain = ends - begins <= MAX_EVENT  # and without control characters, escapes, and what is beyond ASCII
-        odd = inside == ord("\\")
-        if odd.any() or inside.min(initial=0x20) < 0x20 or inside.max(initial=0) > 0x7E:
-            odd |= (inside < 0x20) | (inside > 0x7E)
-            self.plain[np.searchsorted(ends, np.flatnonzero(odd) + start, side="right")] = False
+        self.plain = texts.lengths <= MAX_EVENT
+        odd = np.flatnonzero((inside - np.uint8(0x20) > np.uint8(0x5E)) | (inside == ord("\\"))) + start
+        row = np.searchsorted(self.ends, odd, side="right")
+        self.plain[row[odd >= self.begins[row]]] = False  # others stand between two texts
 
     def text(self, row: int) -> bytes:
         return self.buffer[int(self.begins[row]) : int(self.ends[row])]
@@ -110,17 +112,13 @@ class Layouts:
         self._readable = readable
         self._known: dict[bytes, Layout] = {}  # by a text with nothing in it; the one that was met last is the last
 
-    def read(self, texts: Sequence[bytes]) -> tuple[Columns, Flags]:
-        """The texts as columns, and which of them were read."""
-        # There is room behind the last text, so that a piece may be compared beyond its end.
-        buffer = b"".join([*texts, bytes(LONGEST), ROOM])
-        ends = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
-        begins = np.concatenate([[0], ends[:-1]])
-        columns, read = Columns.of(self._names, len(texts), buffer), np.zeros(len(texts), dtype=bool)
+    def read(self, texts: Texts) -> tuple[Columns, Flags]:
+        """The texts as columns, and which of them were read. They are in the order in which they stand."""
+        columns, read = Columns.of(self._names, len(texts), texts.buffer), np.zeros(len(texts), dtype=bool)
         for start in range(0, len(texts), PAGE):
             part = slice(start, start + PAGE)
-            if len(begins[part]) >= FEW:
-                read[part] = self._read(Page(buffer, begins[part], ends[part]), columns.at(part))
+            if len(read[part]) >= FEW:
+                read[part] = self._read(Page(texts.at(part)), columns.at(part))
         return columns, read
 
     def _read(self, page: Page, columns: Columns) -> Flags:

@@ -13,7 +13,8 @@ from pipeline.core.numbers import Flags, Ints, Words
 
 WORD = 8  # bytes
 LONGEST = 64  # bytes of a text that is compared as words; the few that are longer are looked at one by one
-ROOM = b"\xff" * LONGEST  # behind every buffer: whoever looks at a text as words reads beyond its end
+# Behind every buffer: whoever looks at a text as words reads beyond its end. 0xFF is in no UTF-8.
+ROOM = b"\xff" * 2048
 
 
 class Texts(NamedTuple):
@@ -28,9 +29,13 @@ class Texts(NamedTuple):
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> "Texts":
         """These texts, in a buffer of their own."""
-        encoded = [b"" if text is None else text.encode() for text in texts]
-        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-        return cls(b"".join([*encoded, ROOM]), np.cumsum(lengths) - lengths, lengths)
+        return cls.joined([b"" if text is None else text.encode() for text in texts])
+
+    @classmethod
+    def joined(cls, texts: Sequence[bytes]) -> "Texts":
+        """These texts, one after the other in a buffer of their own."""
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        return cls(b"".join([*texts, ROOM]), np.cumsum(lengths) - lengths, lengths)
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -41,16 +46,35 @@ class Texts(NamedTuple):
 
     def words(self, first: int, count: int, filling: int = 0xFF) -> Words:
         """rows × ``count``: the 64-bit words from number ``first`` on, little-endian. What is beyond the text's end is
-        ``filling``, all ones or all zeros; 0xFF is in no UTF-8, so that only equal texts are equal words.
+        ``filling``, all ones or all zeros; with ones, only equal texts are equal words.
         """
         found: Words = seen(self.buffer, WORD * count)[self.begins + WORD * first].view("<u8").reshape(-1, count)
         own = _own(count)[np.clip(self.lengths - WORD * first, 0, WORD * count)]
         return found & own if not filling else found | ~own
 
+    @property
+    def ends(self) -> Ints:
+        found: Ints = self.begins + self.lengths
+        return found
+
+    def lines(self, lined: Flags) -> tuple["Texts", Ints]:
+        """The texts, of which some are cut into lines; and the text that each was part of. Blank lines are left out.
+        The texts stand one after the other, and none is absent.
+        """
+        letters = np.frombuffer(self.buffer, dtype=np.uint8)
+        breaks = np.flatnonzero(letters[: int(self.ends[-1])] == ord("\n"))
+        breaks = breaks[lined[np.searchsorted(self.ends, breaks, side="right")]]
+        begins = np.sort(np.concatenate([self.begins, breaks + 1]), kind="stable")
+        lengths = np.sort(np.concatenate([self.ends, breaks]), kind="stable") - begins
+        whole = np.searchsorted(self.begins, begins, side="right") - 1
+        shown = lengths > 0
+        for row in np.flatnonzero(shown & (letters[begins] <= ord(" ")) & lined[whole]).tolist():
+            shown[row] = not self.buffer[begins[row] : begins[row] + lengths[row]].isspace()
+        return Texts(self.buffer, begins[shown], lengths[shown]), whole[shown]
+
     def tolist(self) -> list[bytes]:
         """Each text."""
-        ends = (self.begins + self.lengths).tolist()
-        return [self.buffer[begin:end] for begin, end in zip(self.begins.tolist(), ends, strict=True)]
+        return [self.buffer[begin:end] for begin, end in zip(self.begins.tolist(), self.ends.tolist(), strict=True)]
 
 
 @cache

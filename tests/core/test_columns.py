@@ -15,6 +15,7 @@ from pipeline.core.texts import Texts
 from pipeline.core.times import seconds_of
 from tests.properties.worlds import examples
 
+LINES = st.lists(st.sampled_from([b"a", b"bc", b"{}", b" d ", b" ", b"\r", b"\n", b"\n\n", b"\ne"]))
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2200, 12, 31))  # noqa: DTZ001
 TEXTS = st.lists(st.none() | st.text(min_size=1, max_size=20) | st.text("a\0", min_size=60, max_size=70))
 
@@ -63,6 +64,20 @@ def test_codes_are_those_of_the_standard(key: bytes, messages: list[tuple[str, s
         expected.update(b"".join(len(part).to_bytes(2, "little") for part in parts).ljust(16, b"\0"))
         expected.update(b"".join(part.ljust(-(-len(part) // 16) * 16, b"\0") for part in parts))
         assert code.tobytes() == expected.finalize()
+
+
+@examples(200)
+@given(st.lists(st.tuples(LINES, st.booleans()), min_size=1))
+def test_some_texts_are_cut_into_lines(given: list[tuple[list[bytes], bool]]) -> None:
+    texts = [b"".join(pieces) or b"x" for pieces, _ in given]
+    found, whole = Texts.joined(texts).lines(np.array([lined for _, lined in given]))
+    expected = [
+        (line, number)
+        for number, (text, (_, lined)) in enumerate(zip(texts, given, strict=True))
+        for line in (text.split(b"\n") if lined else [text])
+        if line.strip() or not lined
+    ]
+    assert list(zip(found.tolist(), whole.tolist(), strict=True)) == expected
 
 
 @examples(200)
