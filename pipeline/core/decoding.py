@@ -3,7 +3,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -33,6 +33,7 @@ from pipeline.core.texts import Texts
 
 BINARY = "binary"  # no media type: the attributes are headers
 MAX_FORMS = 1000  # headers whose form is remembered
+TOGETHER = 1 << 20  # bytes of records that are decoded at a time
 SEVERAL = 512  # events that are decoded at a time
 
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
@@ -78,8 +79,19 @@ class Decoder:
         found = [self._single(text) for text in parts] if isinstance(parts, list) else [parts]
         return [Decoded(place, each) for place, each in enumerate(found)]
 
-    def rows(self, records: Sequence[Record]) -> Rows:
-        """:meth:`decode` of many records. What looks like events that were met before never becomes an object."""
+    def rows(self, records: Sequence[Record]) -> Iterator[Rows]:
+        """:meth:`decode` of many records, so much at a time as the processor's cache holds. What looks like events
+        that were met before never becomes an object.
+        """
+        sizes = np.cumsum([len(record.value or b"") for record in records])
+        start = 0
+        while start < len(records):
+            before = int(sizes[start - 1]) if start else 0
+            end = max(start + 1, int(np.searchsorted(sizes, before + TOGETHER, side="right")))
+            yield self._rows(records[start:end], start)
+            start = end
+
+    def _rows(self, records: Sequence[Record], first: int) -> Rows:
         texts, numbers, known = self._taken_apart(records)
         counts = np.bincount(numbers, minlength=len(records))
         places = np.arange(len(numbers)) - (np.cumsum(counts) - counts)[numbers]
@@ -95,12 +107,12 @@ class Decoder:
             rejected += [(row, why) for row, why in zip(rows.tolist(), found, strict=True) if isinstance(why, Reason)]
             parts.append((rows[taken], Columns.made_of(self.names, events)))
         if not parts:
-            return Rows(columns, numbers, places, [])
+            return Rows(columns, first + numbers, places, [])
         columns.take(parts)
         kept = np.ones(len(texts), dtype=bool)
         kept[[row for row, _ in rejected]] = False
-        reasons = [(int(numbers[row]), int(places[row]), why) for row, why in rejected]
-        return Rows(columns.at(kept), numbers[kept], places[kept], reasons)
+        reasons = [(first + int(numbers[row]), int(places[row]), why) for row, why in rejected]
+        return Rows(columns.at(kept), first + numbers[kept], places[kept], reasons)
 
     def _several(
         self, texts: list[bytes], numbers: list[int], known: Mapping[int, UsageEvent | Reason]
@@ -112,7 +124,9 @@ class Decoder:
             pass  # something is wrong with one of them: find out which
         return [known.get(number) or self._single(text) for number, text in zip(numbers, texts, strict=True)]
 
-    def _taken_apart(self, records: Sequence[Record]) -> tuple[Texts, Ints, dict[int, UsageEvent | Reason]]:
+    def _taken_apart(
+        self, records: Sequence[Record], *, patiently: bool = False
+    ) -> tuple[Texts, Ints, dict[int, UsageEvent | Reason]]:
         """The texts of all events, the number of each one's record, and of some records what they are instead."""
         known: dict[int, UsageEvent | Reason] = {}
         forms = [record.headers for record in records]
@@ -123,7 +137,7 @@ class Decoder:
         texts, of, lined = [], [], []
         for number, record in enumerate(records):
             value, form = record.value or b"", self._forms.get(record.headers)
-            lines = form in NDJSON and value.count(b"\n") < MAX_EVENTS
+            lines = form in NDJSON and not patiently
             if (lines or form == STRUCTURED) and len(value) <= MAX_RECORD and value and not value.isspace():
                 parts: list[bytes] | UsageEvent | Reason = [value]
             else:
@@ -141,7 +155,10 @@ class Decoder:
         if not any(lined):
             return columns, numbers, known
         columns, whole = columns.lines(np.array(lined))
-        return columns, numbers[whole], known
+        numbers = numbers[whole]
+        if np.bincount(numbers).max() > MAX_EVENTS:
+            return self._taken_apart(records, patiently=True)
+        return columns, numbers, known
 
     def _parts(self, record: Record) -> list[bytes] | UsageEvent | Reason:
         """The texts of a record's events; or the one event, or the reason, where they cannot be told apart so."""

@@ -14,43 +14,52 @@ _MOST = 200_000  # texts, after which a dictionary begins anew
 
 
 class Dictionary:
-    """Texts and their codes. Bounded: between two batches it begins anew where it has grown beyond ``most`` texts;
-    ``age`` says how often it has.
-    """
+    """Texts and their codes, for as long as there is room; ``age`` says how often it began anew."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self.age = 0
-        self._begin(1)
+        self.age = -1
+        self._codes: Ints
+        self._begin()
 
-    def _begin(self, width: int) -> None:
+    def _begin(self) -> None:
         self.age += 1
-        self.texts = [b""]
-        self._width = width
-        self._numbers = Numbers(width)
-        self._codes = self._numbers.of(np.full((1, width), 2**64 - 1, dtype=np.uint64))  # by number
+        self.texts = [b""]  # by code
         self._long: dict[bytes, int] = {}
+        self._widen(1)
+
+    def forget(self) -> None:
+        """To be called between two batches: begins anew where there are more texts than there may be."""
+        if len(self.texts) > self._most:
+            self._begin()
 
     def codes(self, texts: Texts) -> Ints:
         """The code of each text: its place in :attr:`texts`."""
         lengths = texts.lengths
-        long = lengths > LONGEST
-        if long.any():
+        longest = int(lengths.max(initial=0))
+        if longest > LONGEST:
+            long = lengths > LONGEST
             codes = np.empty(len(lengths), dtype=np.int64)
             codes[~long] = self.codes(texts.at(~long))
             codes[long] = [self._long_code(each) for each in texts.at(long).tolist()]
             return codes
-        width = max(1, -(-int(lengths.max(initial=0)) // WORD))
-        if width > self._width or len(self.texts) > self._most:
-            self._begin(max(width, self._width if len(self.texts) <= self._most else 1))
+        if longest > WORD * self._width:
+            self._widen(-(-longest // WORD))
         known = len(self._numbers)
         numbers = self._numbers.of(texts.words(0, self._width))
         if len(self._numbers) > known:
-            new = self._numbers.keys_from(known).tobytes()
-            size = WORD * self._width
+            new, size = self._numbers.keys_from(known).tobytes(), WORD * self._width
             self._codes = np.concatenate([self._codes, np.arange(len(self._numbers) - known) + len(self.texts)])
             self.texts += [new[start : start + size].rstrip(b"\xff") for start in range(0, len(new), size)]
         return self._codes[numbers]
+
+    def _widen(self, width: int) -> None:
+        """From here on texts of so many words have room in the table."""
+        self._width = width
+        self._numbers = Numbers(width)
+        short = [code for code, text in enumerate(self.texts) if len(text) <= LONGEST]
+        self._numbers.of(Texts.joined([self.texts[code] for code in short]).words(0, width))
+        self._codes = np.array(short, dtype=np.int64)  # by number
 
     def _long_code(self, text: bytes) -> int:
         code = self._long.setdefault(text, len(self.texts))

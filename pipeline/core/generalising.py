@@ -29,22 +29,31 @@ class Generaliser:
             if name in finest or field.kind in ("name", "amount")
         ]
 
-    def general(self, columns: Columns) -> tuple[list[Column], Ints]:
-        """Per dimension of the finest cell, the values met and each row's; and each row's first refused field's place
-        in :data:`REFUSALS`, or -1.
+    def places(self, columns: Columns) -> tuple[list[Ints], Ints]:
+        """Per dimension of the finest cell, each row's place in what :meth:`met` gives; and each row's first refused
+        field's place in :data:`REFUSALS`, or -1.
         """
         found = []
         refused = np.full(len(columns), -1, dtype=np.int64)
         for counted, name, field in self._fields:
             if isinstance(field, Amounts):
-                met, places = field.general(columns.amounts_of(name))
+                places = field.places(columns.amounts_of(name))
             else:
-                met, places = field.general(columns.texts(name))
+                places = field.places(columns.texts(name))
             if places.min(initial=0) < 0:
                 refused = np.where((refused < 0) & (places < 0), -1 - places, refused)
             if counted:
-                found.append((met, places))
+                found.append(places)
         return found, refused
+
+    def met(self) -> list[list[str | None]]:
+        """Per dimension of the finest cell, the general values that were met since :meth:`forget`."""
+        return [field.met() for counted, _, field in self._fields if counted]
+
+    def forget(self) -> None:
+        """To be called between two batches: what fields have sent is forgotten where it has become too much."""
+        for _, _, field in self._fields:
+            field.forget()
 
 
 class Values:
@@ -54,15 +63,19 @@ class Values:
         self._field = field
         self._sent = Dictionary(_CACHE)
         self._places = Lookup(np.int64, self._place_each)
-        self._met: dict[str | None, int] = {}
-        self._age = -1
+        self._met: dict[str | None, int] = {None: 0}
 
-    def general(self, texts: Texts) -> Column:
-        codes = self._sent.codes(texts)
-        if self._age != self._sent.age:  # what was sent is forgotten where it has become too much
-            self._age, self._met = self._sent.age, {None: 0}
-        places = self._places.of(self._sent, codes)
-        return list(self._met), places
+    def places(self, texts: Texts) -> Ints:
+        return self._places.of(self._sent, self._sent.codes(texts))
+
+    def met(self) -> list[str | None]:
+        return list(self._met)
+
+    def forget(self) -> None:
+        age = self._sent.age
+        self._sent.forget()
+        if self._sent.age != age:
+            self._met = {None: 0}
 
     def _place_each(self, sent: Sequence[bytes]) -> list[int]:
         general = [generalise(self._field, each.decode() or None) for each in sent]
@@ -78,10 +91,15 @@ class Amounts:
         missing = generalise(field, None)
         self._absent = _refusal(missing) if isinstance(missing, Reason) else self._met.index(missing)
 
-    def general(self, amounts: Ints) -> Column:
+    def places(self, amounts: Ints) -> Ints:
         buckets = np.searchsorted(self._edges, amounts, side="right")
         refused = np.where(buckets == 0, _refusal(Reason.INVALID_FIELD), buckets)
-        return self._met, np.where(amounts == ABSENT, self._absent, refused)
+        return np.where(amounts == ABSENT, self._absent, refused)
+
+    def met(self) -> list[str | None]:
+        return self._met
+
+    def forget(self) -> None: ...
 
 
 def _refusal(reason: Reason) -> int:

@@ -24,7 +24,6 @@ from pipeline.core.outcomes import Reason, Rejection
 from pipeline.core.policy import Policy
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKey
 from pipeline.core.statistics import Plan
-from pipeline.core.texts import Texts
 from pipeline.core.windows import Calendar, Kind, Span, Window, day_of, part_of, window_of
 
 
@@ -60,7 +59,7 @@ class Batch:
     arrivals: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     seconds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # since 1970
     subjects: Ints = field(default_factory=_nothing)  # codes of the dictionary of subjects
-    identity: tuple[Texts, ...] = ()
+    digests: Words = field(default_factory=lambda: np.empty((0, 2), dtype=np.uint64))  # two words an event
     refused: Ints = field(default_factory=_nothing)  # a row's place in REFUSALS, or -1
     days: Ints = field(default_factory=_nothing)
     values: list[Column] = field(default_factory=list)  # per dimension of the finest cell
@@ -81,7 +80,7 @@ class Batch:
             where = int(self.offsets[row]), int(self.indexes[row])
             self.rejections.append(Rejection(reason_of(row), self.partition, *where))
         kept = ~rejected
-        self.subjects, self.identity = self.subjects[kept], tuple(texts.at(kept) for texts in self.identity)
+        self.subjects, self.digests = self.subjects[kept], self.digests[kept]
         self.offsets, self.indexes, self.arrivals = self.offsets[kept], self.indexes[kept], self.arrivals[kept]
         self.days, self.refused = self.days[kept], self.refused[kept]
         self.values = [(met, numbers[kept]) for met, numbers in self.values]
@@ -131,16 +130,27 @@ class Ingest:
 
 
 def decode(ingest: Ingest, batch: Batch) -> None:
-    """Records become columns of what is counted. What is not registered exists nowhere."""
-    rows = ingest.decoder.rows(batch.records)
-    for number, place, reason in rows.rejected:
-        batch.rejections.append(Rejection(reason, batch.partition, batch.records[number].offset, place))
-    batch.indexes, batch.seconds = rows.places, rows.columns.seconds
-    batch.identity = tuple(rows.columns.texts(name) for name in ATTRIBUTES)
-    batch.subjects = ingest.subjects.codes(batch.identity[0])
-    batch.values, batch.refused = ingest.generaliser.general(rows.columns)
-    batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[rows.records]
-    batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[rows.records]
+    """Records become columns of what is counted, some records at a time. What is not registered exists nowhere, and
+    ids and sources are in the digests only.
+    """
+    ingest.subjects.forget()
+    ingest.generaliser.forget()
+    parts: list[tuple[Any, ...]] = []
+    for rows in ingest.decoder.rows(batch.records):
+        identity = [rows.columns.texts(name) for name in ATTRIBUTES]
+        subjects, digests = ingest.subjects.codes(identity[0]), ingest.router.digests(identity)
+        values, refused = ingest.generaliser.places(rows.columns)
+        parts.append((rows.records, rows.places, rows.columns.seconds, subjects, digests, refused, *values))
+        for number, place, reason in rows.rejected:
+            batch.rejections.append(Rejection(reason, batch.partition, batch.records[number].offset, place))
+    if not parts:
+        return
+    of, batch.indexes, batch.seconds, batch.subjects, batch.digests, batch.refused, *columns = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    batch.values = list(zip(ingest.generaliser.met(), columns, strict=True))
+    batch.offsets = np.array([record.offset for record in batch.records], dtype=np.int64)[of]
+    batch.arrivals = np.array([record.arrived for record in batch.records], dtype=np.float64)[of]
 
 
 def place(ingest: Ingest, batch: Batch) -> None:
@@ -177,8 +187,7 @@ def route(ingest: Ingest, batch: Batch) -> None:
     batch.partitions = ingest.router.partitions(ingest.subjects, batch.subjects)
     if not batch.known.all():
         nobodys = np.flatnonzero(~batch.known)
-        identity = [texts.at(nobodys) for texts in batch.identity]
-        batch.partitions[nobodys] = ingest.router.partitions_of_nobodys(identity)
+        batch.partitions[nobodys] = ingest.router.partitions_of_events(batch.digests[nobodys])
 
 
 def pseudonymise(ingest: Ingest, batch: Batch) -> None:
@@ -205,8 +214,9 @@ def pseudonymise(ingest: Ingest, batch: Batch) -> None:
         batch.kinds[kind] = columns
     batch.tokens = np.zeros(len(batch.subjects), dtype="<u8")
     for key, rows in _by_key(batch, batch.kinds[ingest.plan.kinds[0]]):
-        batch.tokens[rows] = key.tokens([texts.at(rows) for texts in batch.identity])
-    batch.subjects, batch.identity, batch.records, batch.arrivals = _nothing(), (), (), np.empty(0)
+        batch.tokens[rows] = key.tokens(batch.digests[rows])
+    batch.subjects, batch.digests = _nothing(), batch.digests[:0]
+    batch.records, batch.arrivals = (), np.empty(0)
 
 
 def _none(rows: int) -> npt.NDArray[np.void]:

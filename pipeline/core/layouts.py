@@ -18,7 +18,6 @@ from pipeline.core.numbers import Flags, Ints
 from pipeline.core.texts import ROOM, Texts, seen
 from pipeline.core.times import seconds_of
 
-PAGE = 2048  # texts that are looked at together: what is known of them stays in the processor's cache
 FEW = 32  # texts that are not worth a layout
 MOST = 64  # layouts that are remembered
 MOST_NEW = 4  # layouts that are learned from one page
@@ -50,7 +49,7 @@ class Page:
         inside = np.frombuffer(self.buffer, dtype=np.uint8, count=stop - start, offset=start)
         self.marks = np.flatnonzero(inside == ord('"')) + start
         self.first = np.searchsorted(self.marks, self.begins)
-        self.quotes = np.diff(self.first, append=len(self.marks))
+        self.quotes = np.append(self.first[1:], len(self.marks)) - self.first
         self.plain = texts.lengths <= MAX_EVENT
         odd = np.flatnonzero((inside - np.uint8(0x20) > np.uint8(0x5E)) | (inside == ord("\\"))) + start
         row = np.searchsorted(self.ends, odd, side="right")
@@ -114,14 +113,10 @@ class Layouts:
 
     def read(self, texts: Texts) -> tuple[Columns, Flags]:
         """The texts as columns, and which of them were read. They are in the order in which they stand."""
-        columns, read = Columns.of(self._names, len(texts), texts.buffer), np.zeros(len(texts), dtype=bool)
-        for start in range(0, len(texts), PAGE):
-            part = slice(start, start + PAGE)
-            if len(read[part]) >= FEW:
-                read[part] = self._read(Page(texts.at(part)), columns.at(part))
-        return columns, read
-
-    def _read(self, page: Page, columns: Columns) -> Flags:
+        columns = Columns.of(self._names, len(texts), texts.buffer)
+        if len(texts) < FEW:
+            return columns, np.zeros(len(texts), dtype=bool)
+        page = Page(texts)
         waiting = page.plain.copy()
         for form, layout in reversed(list(self._known.items())):
             if np.count_nonzero(waiting) < FEW:
@@ -134,7 +129,7 @@ class Layouts:
             learned = self._learned(page.text(int(rows[0])))
             if learned is None or not self._try(*learned, page, waiting, columns):
                 break
-        return page.plain & ~waiting
+        return columns, page.plain & ~waiting
 
     def _try(self, form: bytes, layout: Layout, page: Page, waiting: Flags, columns: Columns) -> bool:
         rows = np.flatnonzero(waiting & (page.quotes == layout.quotes))

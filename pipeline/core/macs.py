@@ -19,13 +19,26 @@ MOST = 7  # texts in a message: their lengths fill the first block
 _WORDS = BLOCK // 8
 
 
-class Mac:
-    """AES-CMAC under one key of 16, 24 or 32 bytes."""
+class Blocks:
+    """AES under one key of 16, 24 or 32 bytes, of many blocks at once."""
 
     def __init__(self, key: bytes) -> None:
-        # A block by itself is what CMAC is defined with; nothing leaves this class that is not chained.
-        self._cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
-        doubled = int.from_bytes(self._cipher.encryptor().update(bytes(BLOCK)), "big") << 1
+        # Each block by itself is what CMAC is defined with, and what is wanted of messages that are all different.
+        self._encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
+
+    def encrypted(self, blocks: Words) -> Words:
+        """rows × 2: each row's block, as two little-endian words."""
+        done = self._encryptor.update(np.ascontiguousarray(blocks, dtype="<u8").tobytes())
+        return np.frombuffer(bytearray(done), dtype="<u8").reshape(-1, _WORDS)
+
+
+class Mac:
+    """AES-CMAC under one key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._blocks = Blocks(key)
+        zero = np.zeros((1, _WORDS), dtype="<u8")
+        doubled = int.from_bytes(self._blocks.encrypted(zero).tobytes(), "big") << 1
         if doubled >> 128:
             doubled ^= (1 << 128) | 0x87
         self._subkey = np.frombuffer(doubled.to_bytes(BLOCK, "big"), dtype="<u8")  # K1: every last block is whole
@@ -35,7 +48,7 @@ class Mac:
         lengths = np.zeros((len(parts[0]), MOST + 1), dtype="<u2")
         for place, texts in enumerate(parts):
             lengths[:, place] = texts.lengths
-        state = self._encrypted(lengths.view("<u8"))
+        state = self._blocks.encrypted(lengths.view("<u8"))
         for part, texts in enumerate(parts):
             blocks = -(-texts.lengths // BLOCK)
             for block in range(int(blocks.max(initial=0))):
@@ -44,9 +57,5 @@ class Mac:
                 mixed = state[rows] ^ texts.at(rows).words(_WORDS * block, _WORDS, filling=0)
                 if part == len(parts) - 1:
                     mixed[blocks[rows] == block + 1] ^= self._subkey
-                state[rows] = self._encrypted(mixed)
+                state[rows] = self._blocks.encrypted(mixed)
         return state
-
-    def _encrypted(self, state: Words) -> Words:
-        done = self._cipher.encryptor().update(np.ascontiguousarray(state).tobytes())
-        return np.frombuffer(bytearray(done), dtype="<u8").reshape(-1, _WORDS)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from pipeline.core.dictionaries import Dictionary, Lookup
-from pipeline.core.macs import Mac
+from pipeline.core.macs import Blocks, Mac
 from pipeline.core.numbers import Ints, Words
 from pipeline.core.texts import Texts
 from pipeline.core.windows import Window
@@ -52,7 +52,7 @@ class WindowKey:
             raise ValueError("a window's key has 32 bytes")
         self._hashed = blake2b(key=key, digest_size=PSEUDONYM_BYTES, person=b"hc-pseudonym")
         self._pseudonyms = Lookup(f"V{PSEUDONYM_BYTES}", self._pseudonym_each)
-        self._token = Mac(blake2b(key=key, digest_size=32, person=b"hc-token").digest())
+        self._token = Blocks(blake2b(key=key, digest_size=32, person=b"hc-token").digest())
         self._seal = AESSIV(blake2b(key=key, digest_size=64, person=b"hc-seal").digest())
         self.checkpoint = blake2b(key=key, digest_size=32, person=b"hc-checkpoint").digest()  # what seals its state
         self._seals = Cache(partial(_seal, self._seal))
@@ -69,15 +69,9 @@ class WindowKey:
         found = [_hash(self._hashed, each) if each else bytes(PSEUDONYM_BYTES) for each in subjects]
         return np.frombuffer(b"".join(found), dtype=f"V{PSEUDONYM_BYTES}")
 
-    def token(self, subject: str | None, source: str, event_id: str) -> bytes:
-        """8 bytes for an event: one of :meth:`tokens`."""
-        return self.tokens([Texts.of([each]) for each in (subject, source, event_id)]).tobytes()
-
-    def tokens(self, identity: Sequence[Texts]) -> Words:
-        """64 bits for each event, which two deliveries of one event share. ``identity``: what tells an event from all
-        others, its subject, source and id. The subject is in it: nobody's event can hide somebody else's.
-        """
-        return self._token.of(identity)[:, 0]
+    def tokens(self, digests: Words) -> Words:
+        """64 bits for each event's digest (:meth:`Router.digests`), which two deliveries of one event share."""
+        return self._token.encrypted(digests)[:, 0]
 
     def seal(self, field: str, value: str) -> bytes:
         """The value of an open dimension, readable by the window's key only. At most 48 bytes of UTF-8."""
@@ -108,7 +102,7 @@ class Router:
         self._hashed = blake2b(key=key, digest_size=8, person=b"hc-route")
         self._count = partitions
         self._partitions = Lookup(np.int64, self._partition_each)
-        self._nobodys = Mac(blake2b(key=key, digest_size=32, person=b"hc-route-event").digest())
+        self._events = Mac(blake2b(key=key, digest_size=32, person=b"hc-event").digest())
 
     def partition(self, subject: str) -> int:
         """Where all that the subject does is sent."""
@@ -118,11 +112,16 @@ class Router:
         """:meth:`partition` of each subject; any one for nobody."""
         return self._partitions.of(subjects, codes)
 
-    def partitions_of_nobodys(self, identity: Sequence[Texts]) -> Ints:
-        """The partitions of events that are nobody's, by their identities: they are spread, and deliveries of one go
-        to the same.
+    def digests(self, identity: Sequence[Texts]) -> Words:
+        """rows × 2: 128 bits that tell an event from all others in the first hop, and leave it as a token only.
+
+        ``identity``: subject, source and id. The subject is in it: nobody's event can hide somebody else's.
         """
-        found: Ints = (self._nobodys.of(identity)[:, 0] % np.uint64(self._count)).astype(np.int64)
+        return self._events.of(identity)
+
+    def partitions_of_events(self, digests: Words) -> Ints:
+        """The partitions of events that are nobody's: they are spread, and deliveries of one go to the same."""
+        found: Ints = (digests[:, 1] % np.uint64(self._count)).astype(np.int64)
         return found
 
     def _partition_each(self, subjects: Sequence[bytes]) -> list[int]:

@@ -49,7 +49,8 @@ class Texts(NamedTuple):
         ``filling``, all ones or all zeros; with ones, only equal texts are equal words.
         """
         found: Words = seen(self.buffer, WORD * count)[self.begins + WORD * first].view("<u8").reshape(-1, count)
-        own = _own(count)[np.clip(self.lengths - WORD * first, 0, WORD * count)]
+        left = np.maximum(self.lengths - WORD * first, 0) if first else self.lengths
+        own = _own(count)[np.minimum(left, WORD * count)]
         return found & own if not filling else found | ~own
 
     @property

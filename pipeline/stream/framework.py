@@ -12,7 +12,7 @@ import faust
 from yarl import URL
 
 from pipeline.settings import Settings
-from pipeline.stream import unreadable
+from pipeline.stream import pieces, unreadable
 from pipeline.stream.transport import Transport
 
 EXIT_SOFTWARE = 70
@@ -32,6 +32,7 @@ class App(faust.App):
 def new_app(settings: Settings) -> faust.App:
     """An app without agents."""
     unreadable.install()
+    pieces.install()
     app = App(
         settings.consumer_group,
         broker=[URL(f"kafka://{each}") for each in settings.bootstrap_servers.split(",")],
@@ -52,9 +53,9 @@ def new_app(settings: Settings) -> faust.App:
         broker_session_timeout=settings.session_timeout,
         broker_heartbeat_interval=settings.session_timeout / 4,
         broker_request_timeout=max(90.0, settings.session_timeout),
-        broker_max_poll_records=15_000,
+        broker_max_poll_records=30_000,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=16 << 20,
+        consumer_max_fetch_size=8 << 20,
         producer_max_request_size=16 << 20,
         producer_acks=-1,
         producer_linger=0,

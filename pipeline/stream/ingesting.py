@@ -22,7 +22,7 @@ WORD = "headcount-sent-until"
 NOTHING_CLOSED = -(10**6)  # a day before all days
 MARGIN = 10.0  # seconds by which the clocks of brokers and workers may differ
 
-PIECE = 4 << 20  # bytes of events that are handled at once, but for a record that is larger
+PIECE = 8 << 20  # bytes of events that are handled at once, but for a record that is larger
 
 log = logging.getLogger("headcount.worker")
 

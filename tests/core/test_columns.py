@@ -25,6 +25,7 @@ TEXTS = st.lists(st.none() | st.text(min_size=1, max_size=20) | st.text("a\0", m
 def test_a_dictionary_gives_a_code_to_each_text_and_the_text_back(batches: list[list[str | None]], most: int) -> None:
     dictionary = Dictionary(most)
     for batch in batches:
+        dictionary.forget()
         codes = dictionary.codes(Texts.of(batch))
         assert [dictionary.texts[code].decode() or None for code in codes.tolist()] == batch
         assert len(set(dictionary.texts)) == len(dictionary.texts) <= most + 1 + len(set(batch))
@@ -41,6 +42,7 @@ def test_a_lookup_works_out_each_text_once_for_as_long_as_the_dictionary_knows_i
     lookup = Lookup(np.int64, lambda texts: [asked.append(each) or len(each) for each in texts])  # type: ignore[func-returns-value]
     age = dictionary.age
     for batch in batches:
+        dictionary.forget()
         codes = dictionary.codes(Texts.of(batch))
         if dictionary.age != age:
             age, asked = dictionary.age, []

@@ -59,7 +59,8 @@ def test_an_event_is_counted_under_the_values_of_its_case(case: Case) -> None:
     ingest = build()
     (decoded,) = ingest.decoder.decode(record_of(case))
     columns = Columns.made_of(ingest.decoder.names, [decoded.event])  # type: ignore[list-item]
-    values = [met[numbers[0]] for met, numbers in ingest.generaliser.general(columns)[0]]
+    places, _ = ingest.generaliser.places(columns)
+    values = [met[place[0]] for met, place in zip(ingest.generaliser.met(), places, strict=True)]
     counted = dict(zip(DECLARED.plan.finest, values, strict=True))
     assert case["counted"].items() <= counted.items()
 

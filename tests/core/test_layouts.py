@@ -1,6 +1,6 @@
 """Whatever is read as columns is read as the decoder reads it, event by event."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -54,10 +54,12 @@ def one_by_one(decoder: Decoder, each: Record) -> list[dict[str, Any] | Reason]:
     return [e if isinstance(e, Reason) else contents(Columns.made_of(decoder.names, [e]), 0) for e in found]
 
 
-def together(rows: Rows) -> list[dict[str, Any] | Reason]:
-    places = zip(rows.records.tolist(), rows.places.tolist(), strict=True)
-    found: dict[tuple[int, int], Any] = {place: contents(rows.columns, row) for row, place in enumerate(places)}
-    found |= {(number, place): reason for number, place, reason in rows.rejected}
+def together(found_rows: Iterable[Rows]) -> list[dict[str, Any] | Reason]:
+    found: dict[tuple[int, int], Any] = {}
+    for rows in found_rows:
+        places = zip(rows.records.tolist(), rows.places.tolist(), strict=True)
+        found |= {place: contents(rows.columns, row) for row, place in enumerate(places)}
+        found |= {(number, place): reason for number, place, reason in rows.rejected}
     return [found[place] for place in sorted(found)]
 
 
@@ -108,7 +110,7 @@ def test_no_more_layouts_are_remembered_than_there_is_room_for(monkeypatch: pyte
     monkeypatch.setattr(layouts, "MOST", 3)
     decoder = Decoder(REGISTRY)
     for number in range(9):
-        decoder.rows([record(PLAIN.replace(b'"data"', b'"x%d":1,"data"' % number))] * MANY)
+        list(decoder.rows([record(PLAIN.replace(b'"data"', b'"x%d":1,"data"' % number))] * MANY))
         assert len(decoder._layouts._known) == min(number + 1, 3)
 
 
@@ -124,7 +126,7 @@ def test_cases_end_the_same_among_many_of_their_like(case: dict[str, Any]) -> No
 @given(st.data())
 def test_a_text_that_is_like_others_but_for_something_is_read_as_the_decoder_reads_it(data: st.DataObject) -> None:
     decoder = Decoder(REGISTRY)
-    decoder.rows([record(text, form="structured") for text in USUAL for _ in range(MANY)])
+    list(decoder.rows([record(text, form="structured") for text in USUAL for _ in range(MANY)]))
     text = data.draw(st.sampled_from(USUAL))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))
@@ -141,7 +143,7 @@ def test_a_text_that_is_like_others_but_for_something_is_read_as_the_decoder_rea
 @given(st.sampled_from(("id", "source", "subject", "time")), st.text(max_size=300))
 def test_attributes_are_read_as_the_decoder_reads_them(name: str, value: str) -> None:
     decoder = Decoder(REGISTRY)
-    decoder.rows([record(PLAIN, form="structured")] * MANY)
+    list(decoder.rows([record(PLAIN, form="structured")] * MANY))
     changed = record(msgspec.json.encode({**msgspec.json.decode(PLAIN), name: value}), form="structured")
     assert together(decoder.rows([changed] * MANY)) == one_by_one(decoder, changed) * MANY
 
@@ -150,6 +152,6 @@ def test_attributes_are_read_as_the_decoder_reads_them(name: str, value: str) ->
 @given(st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5) | st.booleans() | st.none())
 def test_amounts_are_read_as_the_decoder_reads_them(value: Any) -> None:
     decoder = Decoder(REGISTRY)
-    decoder.rows([record(PLAIN, form="structured")] * MANY)
+    list(decoder.rows([record(PLAIN, form="structured")] * MANY))
     changed = record(PLAIN.replace(b"1200", msgspec.json.encode(value)), form="structured")
     assert together(decoder.rows([changed] * MANY)) == one_by_one(decoder, changed) * MANY

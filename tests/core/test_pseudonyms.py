@@ -5,8 +5,10 @@ from hashlib import blake2b
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from pipeline.core import pseudonyms
@@ -17,6 +19,14 @@ from pipeline.core.windows import window_of
 from pipeline.testing import MemoryKeyStore
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
+
+
+def identity_of(*parts: tuple[str | None, str, str]) -> list[Texts]:
+    return [Texts.of(column) for column in zip(*parts, strict=True)]
+
+
+def token_of(key: WindowKey, subject: str | None, source: str, event_id: str, route: bytes = KEY) -> bytes:
+    return key.tokens(Router(route, 1).digests(identity_of((subject, source, event_id)))).tobytes()
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
@@ -51,9 +61,12 @@ def test_every_use_of_a_key_has_a_person_string_of_its_own() -> None:
         return blake2b(text, key=KEY, digest_size=size, person=person).digest()
 
     blocks = [bytes([3, 0, 3, 0, 3]), b"u-1", b"app", b"e-1"]
-    mac = CMAC(AES(derived(b"hc-token", b"", 32)))
+    mac = CMAC(AES(derived(b"hc-event", b"", 32)))
     mac.update(b"".join(block.ljust(16, b"\0") for block in blocks))
-    assert WindowKey(KEY).token("u-1", "app", "e-1") == mac.finalize()[:8]
+    digest = mac.finalize()
+    assert Router(KEY, 1).digests(identity_of(("u-1", "app", "e-1"))).tobytes() == digest
+    token = Cipher(AES(derived(b"hc-token", b"", 32)), ECB()).encryptor().update(digest)  # noqa: S305
+    assert token_of(WindowKey(KEY), "u-1", "app", "e-1") == token[:8]
     assert Router(KEY, 2**64).partition("u-1") == int.from_bytes(derived(b"hc-route", b"u-1", 8), "big")
     padded = b"x".ljust(48, b"\0")
     assert WindowKey(KEY).seal("feature", "x") == AESSIV(derived(b"hc-seal", b"", 64)).encrypt(padded, [b"feature"])
@@ -72,13 +85,13 @@ def test_a_token_depends_on_every_part_and_on_where_one_ends() -> None:
         (None, "a", "1"),
         (None, "a", "1" * 33),
     ]
-    tokens = [key.token(*each) for each in parts]
+    tokens = [token_of(key, *each) for each in parts]
     assert len(set(tokens)) == len(parts)
     assert {len(token) for token in tokens} == {8}
-    columns = [Texts.of(column) for column in zip(*parts, strict=True)]
-    assert key.tokens(columns).tobytes() == b"".join(tokens)
+    assert key.tokens(Router(KEY, 1).digests(identity_of(*parts))).tobytes() == b"".join(tokens)
     one = ("s", "a", "1")
-    assert key.token(*one) == WindowKey(KEY).token(*one) != WindowKey(OTHER).token(*one)
+    assert token_of(key, *one) == token_of(WindowKey(KEY), *one) != token_of(WindowKey(OTHER), *one)
+    assert token_of(key, *one) != token_of(key, *one, route=OTHER)
 
 
 @pytest.mark.parametrize("value", ["x", "a" * 48, "4.12", "other", "ü.1"])
@@ -114,6 +127,7 @@ def test_caches_stay_small_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pseudonyms, "_CACHE", 3)
     key, fresh, router, subjects = WindowKey(KEY), WindowKey(KEY), Router(KEY, 5), Dictionary(most=3)
     for i in [*range(20), 0, 1]:
+        subjects.forget()
         codes = subjects.codes(Texts.of([f"u-{i}", None]))
         assert key.pseudonyms(subjects, codes).tobytes() == fresh.pseudonym(f"u-{i}") + bytes(16)
         assert router.partitions(subjects, codes)[0] == Router(KEY, 5).partition(f"u-{i}")
@@ -140,9 +154,9 @@ def test_a_subject_is_routed_by_the_key_alone() -> None:
 
 def test_events_that_are_nobodys_are_spread_by_what_they_are() -> None:
     router = Router(KEY, 4)
-    identity = [Texts.of([None] * 4000), Texts.of(["app"] * 4000), Texts.of([f"e-{i}" for i in range(4000)])]
-    found = router.partitions_of_nobodys(identity).tolist()
-    assert found == Router(KEY, 4).partitions_of_nobodys(identity).tolist()
+    identity = identity_of(*((None, "app", f"e-{i}") for i in range(4000)))
+    found = router.partitions_of_events(router.digests(identity)).tolist()
+    assert found == router.partitions_of_events(Router(KEY, 4).digests(identity)).tolist()
     assert sorted(Counter(found)) == [0, 1, 2, 3]
     assert all(850 < n < 1150 for n in Counter(found).values())
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pipeline.core.contributions import Contributions, decode_contribution
 from pipeline.core.pseudonyms import KEY_BYTES, Router, WindowKey
+from pipeline.core.texts import Texts
 from pipeline.core.windows import window_of
 from pipeline.stream.keywrapping import KeyStoreError, Wrapping
 from pipeline.stream.topics import CONTRIBUTIONS, KEYS
@@ -58,15 +59,22 @@ class Attacker:
         rows = list(self.rows())
         retained = {content for *_, contents in rows for content in contents}
         windows = {content: window for window, contents in rows for content in contents}
+        identity = [
+            Texts.of(each) for each in zip(*((e.subject, self.source, e.id) for e in self.everybody), strict=True)
+        ]
+        digests = [router.digests(identity) for router in self.routes(1)]
         for key in self.keys(retained):
             for event in self.everybody:
                 for told, who, content in (
                     (found.subjects, event.subject, key.pseudonym(event.subject)),
-                    (found.events, event.id, key.token(event.subject, self.source, event.id)),
                     (found.features, event.feature, key.seal("feature", event.feature)),
                 ):
                     if content in retained:
                         told.setdefault(windows[content], set()).add(who)
+            for tokens in map(key.tokens, digests):
+                for event, token in zip(self.everybody, tokens, strict=True):
+                    if token.tobytes() in retained:
+                        found.events.setdefault(windows[token.tobytes()], set()).add(event.id)
         return found
 
     def rows(self) -> Iterator[tuple[str, list[bytes]]]:
