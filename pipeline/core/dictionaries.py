@@ -14,9 +14,12 @@ _MOST = 200_000  # texts, after which a dictionary begins anew
 
 
 class Dictionary:
-    """Texts and their codes, for as long as there is room; ``age`` says how often it began anew."""
+    """Texts and their codes, for as long as there is room; ``age`` says how often it began anew. ``seed``: a secret,
+    so that nobody can choose texts that are slow to find.
+    """
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, seed: int, most: int = _MOST) -> None:
+        self._seed = seed
         self._most = most
         self.age = -1
         self._codes: Ints
@@ -46,7 +49,10 @@ class Dictionary:
         if longest > WORD * self._width:
             self._widen(-(-longest // WORD))
         known = len(self._numbers)
-        numbers = self._numbers.of(texts.words(0, self._width))
+        words = texts.words(0, self._width)
+        numbers, found = self._numbers.find(words)
+        if not found.all():
+            numbers[~found] = self._numbers.of(words[~found])
         if len(self._numbers) > known:
             new, size = self._numbers.keys_from(known).tobytes(), WORD * self._width
             self._codes = np.concatenate([self._codes, np.arange(len(self._numbers) - known) + len(self.texts)])
@@ -56,7 +62,7 @@ class Dictionary:
     def _widen(self, width: int) -> None:
         """From here on texts of so many words have room in the table."""
         self._width = width
-        self._numbers = Numbers(width)
+        self._numbers = Numbers(width, self._seed)
         short = [code for code, text in enumerate(self.texts) if len(text) <= LONGEST]
         self._numbers.of(Texts.joined([self.texts[code] for code in short]).words(0, width))
         self._codes = np.array(short, dtype=np.int64)  # by number

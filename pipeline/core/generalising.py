@@ -21,9 +21,9 @@ _CACHE = 100_000  # values that a field may have sent before they are forgotten
 class Generaliser:
     """All fields of a registry. ``finest``: the names of those whose values are counted, in the registry's order."""
 
-    def __init__(self, registry: Registry, finest: tuple[str, ...]) -> None:
+    def __init__(self, registry: Registry, finest: tuple[str, ...], seed: int) -> None:
         self._fields: list[tuple[bool, str, Values | Amounts]] = [
-            (name in finest, name, Amounts(field) if field.kind == "amount" else Values(field))
+            (name in finest, name, Amounts(field) if field.kind == "amount" else Values(field, seed))
             for name, field in registry.fields.items()
             # The others become a declared value or ``other`` whatever they are, and nobody counts them.
             if name in finest or field.kind in ("name", "amount")
@@ -59,9 +59,9 @@ class Generaliser:
 class Values:
     """What a field of names, a catalogue or versions sent → the place of its general value; -1, -2, … for refusals."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, seed: int) -> None:
         self._field = field
-        self._sent = Dictionary(_CACHE)
+        self._sent = Dictionary(seed, _CACHE)
         self._places = Lookup(np.int64, self._place_each)
         self._met: dict[str | None, int] = {None: 0}
 

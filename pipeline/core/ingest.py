@@ -106,8 +106,8 @@ class Ingest:
         self.calendar = Calendar(policy.timezone)
         self.effective = day_of(policy.effective)
         self.router = Router(keys.route(), partitions)
-        self.subjects = Dictionary()
-        self.generaliser = Generaliser(registry, plan.finest)
+        self.subjects = Dictionary(self.router.seed)
+        self.generaliser = Generaliser(registry, plan.finest, self.router.seed)
 
     def ingest(
         self,

@@ -96,12 +96,16 @@ class KeyStore(Protocol):
 
 
 class Router:
-    """Sends all that a subject does to one partition, by a keyed hash of which only that much is ever used."""
+    """Sends all that a subject does to one partition, by a keyed hash of which only that much is ever used.
+
+    ``seed``: what nobody outside knows, for tables of what applications chose.
+    """
 
     def __init__(self, key: bytes, partitions: int) -> None:
         self._hashed = blake2b(key=key, digest_size=8, person=b"hc-route")
         self._count = partitions
         self._partitions = Lookup(np.int64, self._partition_each)
+        self.seed = int.from_bytes(blake2b(key=key, digest_size=8, person=b"hc-table").digest(), "big")
         self._events = Mac(blake2b(key=key, digest_size=32, person=b"hc-event").digest())
 
     def partition(self, subject: str) -> int:

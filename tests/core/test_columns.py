@@ -23,7 +23,7 @@ TEXTS = st.lists(st.none() | st.text(min_size=1, max_size=20) | st.text("a\0", m
 @examples(150)
 @given(st.lists(TEXTS, max_size=4), st.integers(1, 9))
 def test_a_dictionary_gives_a_code_to_each_text_and_the_text_back(batches: list[list[str | None]], most: int) -> None:
-    dictionary = Dictionary(most)
+    dictionary = Dictionary(7, most)
     for batch in batches:
         dictionary.forget()
         codes = dictionary.codes(Texts.of(batch))
@@ -38,7 +38,7 @@ def test_a_lookup_works_out_each_text_once_for_as_long_as_the_dictionary_knows_i
     batches: list[list[str | None]], most: int
 ) -> None:
     asked: list[bytes] = []
-    dictionary, other = Dictionary(most), Dictionary()
+    dictionary, other = Dictionary(7, most), Dictionary(7)
     lookup = Lookup(np.int64, lambda texts: [asked.append(each) or len(each) for each in texts])  # type: ignore[func-returns-value]
     age = dictionary.age
     for batch in batches:

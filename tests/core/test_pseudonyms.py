@@ -125,7 +125,7 @@ def test_what_was_not_sealed_so_cannot_be_opened(change: str) -> None:
 
 def test_caches_stay_small_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pseudonyms, "_CACHE", 3)
-    key, fresh, router, subjects = WindowKey(KEY), WindowKey(KEY), Router(KEY, 5), Dictionary(most=3)
+    key, fresh, router, subjects = WindowKey(KEY), WindowKey(KEY), Router(KEY, 5), Dictionary(7, most=3)
     for i in [*range(20), 0, 1]:
         subjects.forget()
         codes = subjects.codes(Texts.of([f"u-{i}", None]))

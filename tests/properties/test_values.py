@@ -121,7 +121,7 @@ def test_tokens_of_two_events_differ(one: tuple[str, str, str], other: tuple[str
 @examples(100)
 @given(st.text(min_size=1, max_size=256), st.integers(1, 64))
 def test_a_subject_has_one_partition(subject: str, partitions: int) -> None:
-    router, subjects = Router(bytes(32), partitions), Dictionary()
+    router, subjects = Router(bytes(32), partitions), Dictionary(7)
     [found, again] = router.partitions(subjects, subjects.codes(Texts.of([subject, subject])))
     assert 0 <= found < partitions
     assert found == again == router.partition(subject) == Router(bytes(32), partitions).partition(subject)
