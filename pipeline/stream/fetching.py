@@ -15,7 +15,7 @@ from faust.types import TP
 from pipeline.stream.unreadable import size_of
 
 LEAVE_SECONDS = 5.0
-MAX_HELD = 32 << 20  # bytes of a partition that are fetched and not handled, beyond which no more is fetched
+MAX_HELD = 8 << 20  # bytes of a partition that are fetched and not handled, beyond which no more is fetched
 HELD_SECONDS = 0.05  # between two looks at whether there is room
 # A partition that is not in the request under way waits for its end, once a hop: Faust's 1.5 s would be the latency.
 FETCH_WAIT_MS = 100

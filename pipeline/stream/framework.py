@@ -55,7 +55,7 @@ def new_app(settings: Settings) -> faust.App:
         broker_request_timeout=max(90.0, settings.session_timeout),
         broker_max_poll_records=30_000,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=8 << 20,
+        consumer_max_fetch_size=16 << 20,
         producer_max_request_size=16 << 20,
         producer_acks=-1,
         producer_linger=0,
