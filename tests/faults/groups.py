@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kafka import TopicPartition
 
+from pipeline.settings import HOPS
 from pipeline.stream.topics import TALLIES
 from tests.deployment.apache import Cluster
 from tests.faults.edges import EDGES
@@ -19,16 +20,32 @@ Runner = Callable[[Cluster, Path, int, int], str]  # broker, directory, seed, ti
 
 def killed(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
     """Of one, two or three workers any is killed, at any moment, its start included; now and then two at once."""
+    with world_of(cluster, directory, 1 + seed % 3, seed, **ways(directory, seed)) as world:
+        return kill_any(world, times)
+
+
+def killed_apart(cluster: Cluster, directory: Path, seed: int, times: int) -> str:
+    """Each worker runs one hop, in the group of that hop; of each there are one or two, and any is killed as above."""
+    with world_of(cluster, directory, 0, seed, **ways(directory, 3 * seed)) as world:
+        for hop in HOPS:
+            for _ in range(world.source.randint(1, 2)):
+                world.workers.add("worker", "--roles", hop)
+        ends = kill_any(world, times)
+        return f"{', '.join(f'{hop}: {world.notes[hop]}' for hop in HOPS)}; {ends}"
+
+
+def kill_any(world: World, times: int) -> str:
+    """Notes how often each worker's last word on its command line, its hop where it runs one, was the victim's."""
 
     def inject(world: World) -> None:
         time.sleep(0.05 + world.source.expovariate(1.2))
-        while not world.workers.kill(world.source.choice(world.workers.present())):
+        while not world.workers.kill(place := world.source.choice(world.workers.present())):
             time.sleep(0.01)  # it was killed before, and is not there again yet
+        world.notes[world.workers.commands[place][-1]] += 1
 
-    with world_of(cluster, directory, 1 + seed % 3, seed, **ways(directory, seed)) as world:
-        run(world, inject, times)
-        assert world.workers.exits[-signal.SIGKILL] == times
-        return world.workers.ends()
+    run(world, inject, times)
+    assert world.workers.exits[-signal.SIGKILL] == times
+    return world.workers.ends()
 
 
 def ways(directory: Path, seed: int) -> dict[str, str]:

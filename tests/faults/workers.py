@@ -92,16 +92,16 @@ class Workers:
     reached: Counter[str] = field(default_factory=Counter)
     said: set[str] = field(default_factory=set)  # the last words of those that refused to begin
     prepare: Callable[[], None] = nothing
+    commands: list[tuple[str, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._commands: list[tuple[str, ...]] = []
         self._left: set[int] = set()
         self._lock = threading.RLock()
 
     def add(self, *command: str) -> int:
         """One more, a worker where nothing else is said; gives its place."""
         with self._lock:
-            self._commands.append(command or ("worker",))
+            self.commands.append(command or ("worker",))
             self.processes.append(self._start(len(self.processes)))
             return len(self.processes) - 1
 
@@ -140,7 +140,7 @@ class Workers:
     def present(self) -> list[int]:
         """The workers that did not leave."""
         with self._lock:
-            return [n for n, command in enumerate(self._commands) if command == ("worker",) and n not in self._left]
+            return [n for n, command in enumerate(self.commands) if command[0] == "worker" and n not in self._left]
 
     def pids(self) -> dict[int, int]:
         """The place of each worker that lives, by its process."""
@@ -165,7 +165,7 @@ class Workers:
                 process.wait()
 
     def _start(self, place: int) -> Running:
-        command = self._commands[place]
+        command = self.commands[place]
         still = (
             edge for edge in EDGES if edge.command == command[0] and self.reached[edge.name] < self.wanted[edge.name]
         )
@@ -173,7 +173,7 @@ class Workers:
         return Running(command, self.environment, self._log(place), arms, self.prepare)
 
     def _log(self, place: int) -> Path:
-        return self.logs / f"{self._commands[place][0]}-{place + 1}.log"
+        return self.logs / f"{self.commands[place][0]}-{place + 1}.log"
 
 
 def _enter(

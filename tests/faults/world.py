@@ -22,6 +22,7 @@ from kafka.errors import KafkaError
 from pipeline.core.tallies import FOREVER
 from pipeline.core.windows import date_of
 from pipeline.replay import PARTITIONS, Sender
+from pipeline.settings import HOPS, group_of
 from pipeline.stream.topics import TOPICS, create_topics
 from pipeline.watching import Watcher
 from tests.deployment.apache import Cluster
@@ -66,8 +67,9 @@ class World:
         time.sleep(self.source.uniform(least, most))
 
     def members(self) -> dict[int, set[TopicPartition]]:
-        """Per worker that is in the group, what it has; nobody has anything while the group is being made anew."""
-        groups = self.admin.describe_groups([self.group])
+        """Per worker that is in its group, what it has; nobody has anything while the group is being made anew."""
+        ours = {group_of(self.group, each[2:] or HOPS) for each in self.workers.commands if each[0] == "worker"}
+        groups = self.admin.describe_groups(sorted(ours))
         names = {f"headcount-{pid}": place for pid, place in self.workers.pids().items()}
         return {
             names[member["client_id"]]: {
@@ -82,7 +84,7 @@ class World:
         }
 
     def all_there(self) -> bool:
-        """Whether every worker is in the group."""
+        """Whether every worker is in its group."""
         return self.members().keys() == set(self.workers.present())
 
     def until(self, holds: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
