@@ -67,8 +67,14 @@ class Checkpoints:
         return True
 
     def read(self, partition: int, earliest: int) -> tuple[PartitionState, int] | None:
-        """The newest state that can be read, and the first offset that is not in it."""
-        for path in sorted(self._found(self._directory / str(partition)), reverse=True):
+        """The newest state that can be read, and the first offset that is not in it.
+
+        Whoever asks has taken the partition over: what another was writing when it died is removed.
+        """
+        folder = self._directory / str(partition)
+        for draft in folder.glob(f"{_DRAFT}*"):
+            shutil.rmtree(draft, ignore_errors=True)
+        for path in sorted(self._found(folder), reverse=True):
             try:
                 return self._read(path, partition, earliest)
             except (Unusable, OSError, InvalidTag, ValueError, KeyStoreError) as error:

@@ -238,18 +238,24 @@ def test_another_log_s_or_an_old_checkpoint_is_passed_over(place: Place, caplog:
     assert place.begun() == 4
 
 
-def test_what_a_crash_left_half_written_is_no_checkpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_crash_left_half_written_is_no_checkpoint_and_does_not_stay(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hop = place.hop()
     hop.begin(0, 0, 4)
+    whole = place.files()
 
-    def crash(*_: Any) -> None:
+    def crash(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_sync", crash)
+    monkeypatch.setattr(module.shutil, "rmtree", crash)  # who is killed tidies nothing up
     with pytest.raises(KeyboardInterrupt):
         place.open().write(hop.assigned[0].state, 6)
     monkeypatch.undo()
+    assert len(place.files()) > len(whole)
     assert place.begun() == 4
+    assert place.files() == whole
 
 
 def test_a_full_disk_is_said_and_costs_no_more_than_the_shortcut(
