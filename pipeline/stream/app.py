@@ -62,7 +62,8 @@ def build_app(settings: Settings) -> faust.App:
     sizes = topic_sizes(settings, {topic for hop in settings.hops for topic in TOPICS_OF[hop]})
     if needs_keys and not hasty:  # it has begun with its keys, and gets the ends of its topics wrong
         check_keys(settings, sizes)
-    keys = open_keys(settings) if needs_keys else cast(SharedKeys, None)
+    # Who ingests draws the first key: others would have one of their own where the directory is not the shared one.
+    keys = open_keys(settings, make="ingest" in settings.hops) if needs_keys else cast(SharedKeys, None)
     app = new_app(settings)
 
     async def send(topic: str, partition: int, value: bytes) -> None:

@@ -56,7 +56,7 @@ def were_lost(settings: Settings) -> bool:
 
 
 def open_keys(settings: Settings, *, make: bool = True) -> SharedKeys:
-    """The store that ``HEADCOUNT_KEYS`` names. ``make``: a directory that is not there is made.
+    """The store that ``HEADCOUNT_KEYS`` names. ``make``: in a directory without keys the first is drawn.
 
     Raises :class:`~pipeline.stream.keywrapping.KeyStoreError` where it must not be used, or is not there.
     """
@@ -71,5 +71,7 @@ def open_keys(settings: Settings, *, make: bool = True) -> SharedKeys:
 
     directory = Path(settings.keys)
     if not make and not (directory / f"{ROUTE}.key").exists():
-        raise KeyStoreError(f"there are no keys in {directory}: set HEADCOUNT_KEYS as the workers have it")
+        raise KeyStoreError(
+            f"there are no keys in {directory}: set HEADCOUNT_KEYS as the workers that ingest have it, which draw them"
+        )
     return FileKeyStore(directory, *keks)

@@ -166,6 +166,30 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("role", ["tally", "release"])
+def test_a_worker_that_does_not_ingest_begins_with_the_keys_of_those_that_do_and_draws_none(
+    tmp_path: Path, kafka: dict[str, Any], role: str
+) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)  # as where a directory is not the one that is shared
+    worker = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "worker", "--roles", role],
+        env={
+            "KAFKA_BOOTSTRAP_SERVERS": kafka["bootstrap_servers"][0],
+            "HEADCOUNT_KEYS": str(tmp_path / "keys"),
+            "HEADCOUNT_KEK": OLD,
+            "HEADCOUNT_CHECKPOINTS": str(tmp_path / "checkpoints"),
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert worker.returncode == 1
+    assert "there are no keys in" in worker.stderr
+    assert list(tmp_path.rglob("*")) == [tmp_path / "keys"]
+
+
 def test_the_wrong_key_encryption_key_is_refused(environment: dict[str, str], drawn: list[bytes]) -> None:
     result = run(environment | {"HEADCOUNT_KEK": NEW}, "keys", "rotate")
     assert result.exit_code == 1
