@@ -14,7 +14,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from pipeline.cli import main
 from pipeline.settings import HOPS, Settings
 from pipeline.stream.acls import ROLES
-from tests.deployment.files import ROOT, compose
+from tests.deployment.files import ROOT, compose, mounts
 
 OVERLAY = ROOT / "docker-compose.secure.yml"
 TEXT = OVERLAY.read_text()
@@ -45,6 +45,23 @@ def test_hops_run_apart_and_never_together() -> None:
         declared = SERVICES[hop]
         assert declared["extends"] == {"file": "docker-compose.yml", "service": "worker"}
         assert declared["command"] == ["worker", "--roles", hop]
+
+
+def laid_over(service: str) -> dict[str, Any]:
+    """A service with what it extends: variables by their names, volumes by their targets, secrets as one list."""
+    own, base = SERVICES[service], compose()["services"][SERVICES[service]["extends"]["service"]]
+    joined = {name: base[name] + own.get(name, []) for name in ("volumes", "secrets")}
+    return {**base, **own, **joined, "environment": {**base["environment"], **own["environment"]}}
+
+
+@pytest.mark.parametrize("hop", HOPS)
+def test_hops_that_run_apart_share_keys_and_the_tally_has_checkpoints_which_are_sealed_under_them(hop: str) -> None:
+    declared, volumes = laid_over(hop), compose()["volumes"]
+    for setting, volume in (("HEADCOUNT_KEYS", "keys"), ("HEADCOUNT_CHECKPOINTS", "checkpoints")):
+        assert mounts(declared)[declared["environment"][setting]] == (volume, True)
+        assert volume in volumes
+    assert declared["environment"]["HEADCOUNT_KEK_FILE"] == "/run/secrets/kek"
+    assert "kek" in declared["secrets"]
 
 
 @pytest.mark.parametrize("service", [name for name in SERVICES if name not in ("kafka", "worker")])
