@@ -48,9 +48,9 @@ class Clock:
         )
 
 
-def peak_rss_mb() -> float:
-    """Of this process; what getrusage says is that of the process that started it, where that was larger."""
-    status = Path("/proc/self/status").read_text()
+def peak_rss_mb(process: int | str = "self") -> float:
+    """Of a process; what getrusage says is that of the process that started it, where that was larger."""
+    status = Path(f"/proc/{process}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
 
 

@@ -1,55 +1,71 @@
-"""``python -m tests.bench.recovery 1000000 5000000``: how long from a kill to caught up, with a checkpoint and without.
+"""From a SIGKILL to caught up, with a checkpoint and without, on Apache Kafka. Writes var/recovery.json, too.
 
-So many rows are folded into the open windows of a day, a week and a month, and a checkpoint is written; then a new
-state is made, from the log's values and from the files. The broker is not in it: fetching the log's bytes comes on top.
+So many rows are written to usage.contributions, of a day, a week and a month that stay open, and a worker that runs the
+tally hop is killed and started again. Caught up is when every record that the log holds is folded; that no row is
+missing then is what the worker's /metrics say. The time is in three parts: until the group has given the first
+partition to the new worker (it waits for the session of the one that was killed to end), until the states are made
+from their checkpoints, and until what comes after them is folded.
+
+python -m tests.bench.recovery                1, 5 and 20 million rows: in three minutes; takes 3 GB of memory and disk
+python -m tests.bench.recovery 1000000        in half a minute
 """
 
-import asyncio
+import argparse
+import json
 import os
-import secrets
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from datetime import date
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
+import click
 import numpy as np
+from confluent_kafka import Producer
 
+from pipeline import worker
 from pipeline.core.contributions import Contributions, WindowColumns, encode_contribution
-from pipeline.core.events import Record
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES
 from pipeline.core.windows import day_of, window_of
 from pipeline.declarations import read_declarations
+from pipeline.replay import PARTITIONS
 from pipeline.settings import Settings
-from pipeline.stream.checkpoints import Checkpoints
+from pipeline.stream.keys import open_keys
 from pipeline.stream.tallying import TallyHop
 from pipeline.stream.topics import CONTRIBUTIONS
-from pipeline.stream.transport import Batch
-from pipeline.testing import MemoryKeyStore
+from tests.bench.common import peak_rss_mb
+from tests.bench.running import QUIET, ROOT
+from tests.deployment.apache import free_port
+from tests.faults.load import metric
+from tests.faults.world import SESSION, World, cluster_of, world_of
 
 ROWS_A_RECORD = 500
-RECORDS_A_FETCH = 200
 VALUES_A_DIMENSION = 40
 CELLS = 5_000
 EVENTS_A_SUBJECT = 20
+SINCE_CHECKPOINT = 100  # of so many rows one comes after the checkpoint
+PATIENCE = 3600.0  # seconds
 DAY = day_of(date(2026, 5, 6))
-DECLARED = read_declarations(Settings(), date(2026, 11, 1))
+PLAN = read_declarations(Settings(), date(2026, 11, 1)).plan
+NAMES = [[b"%d-%d" % (d, v) for v in range(VALUES_A_DIMENSION)] for d in range(len(PLAN.finest))]
+RESULTS = ROOT / "var" / "recovery.json"
 
 
 def record_of(number: int, subjects: int) -> bytes:
-    """One record of contributions: rows of random subjects, cells and tokens."""
+    """One record of contributions: rows of random subjects of its partition, of random cells, with random tokens."""
     rows, draw = ROWS_A_RECORD, np.random.default_rng(number)
-    who = draw.integers(0, subjects, rows).astype("<u8")
-    names = [[b"%d-%d" % (d, v) for v in range(VALUES_A_DIMENSION)] for d in range(len(DECLARED.plan.finest))]
+    who = (draw.integers(0, subjects, rows) * PARTITIONS + number % PARTITIONS).astype("<u8")
+    words = np.stack([who * np.uint64(0x9E3779B97F4A7C15), who], axis=1)
+    assert words.itemsize * 2 == PSEUDONYM_BYTES
     cells = (draw.pareto(1.0, rows) * 20).astype(np.int64) % CELLS  # a few are met often, most rarely
-    places = [((cells * (2 * d + 3)) % (CELLS + d) % VALUES_A_DIMENSION).astype("<i4") for d in range(len(names))]
-    columns = []
-    for kind in DECLARED.plan.kinds:
-        start = window_of(kind, DAY).start
-        words = np.stack([who * np.uint64(0x9E3779B97F4A7C15), who], axis=1)
-        assert words.itemsize * 2 == PSEUDONYM_BYTES
-        columns.append(window_columns(kind, words.tobytes(), start, names, places))
+    places = [((cells * (2 * d + 3)) % (CELLS + d) % VALUES_A_DIMENSION).astype("<i4") for d in range(len(NAMES))]
+    columns = np.concatenate([np.zeros(rows, dtype="<i4"), *places]).tobytes()
+    starts = [(kind, window_of(kind, DAY).start) for kind in PLAN.kinds]
     return encode_contribution(
         Contributions(
             partition=0,
@@ -58,56 +74,207 @@ def record_of(number: int, subjects: int) -> bytes:
             indexes=np.arange(rows, dtype="<i4").tobytes(),
             tokens=os.urandom(8 * rows),
             known=bytes([1]) * rows,
-            windows=columns,
+            windows=[
+                WindowColumns(
+                    kind, words.tobytes(), [(start, 0)], [[(start, name) for name in names] for names in NAMES], columns
+                )
+                for kind, start in starts
+            ],
         )
     )
 
 
-def window_columns(kind: Any, words: bytes, start: int, names: list[list[bytes]], places: list[Any]) -> WindowColumns:
-    cells = np.concatenate([np.zeros(ROWS_A_RECORD, dtype="<i4"), *places]).tobytes()
-    return WindowColumns(kind, words, [(start, 0)], [[(start, name) for name in each] for each in names], cells)
+class Mark(NamedTuple):
+    """Up to which offset a partition's records are in its state, and from when until when that was made, in seconds."""
+
+    partition: int
+    offset: int
+    began: float
+    ended: float
 
 
-async def nowhere(*_: object) -> None:
-    """What is sent goes."""
+def watch(path: Path) -> None:
+    """In a worker: a mark for each partition that it is given, and for each batch. It may take its time to stop."""
+    begin, handle = TallyHop.begin, TallyHop.handle
+    worker.STOP_SECONDS = PATIENCE
+    marks = path.open("a", buffering=1)
+
+    def mark(partition: int, offset: int, began: float) -> None:
+        marks.write(json.dumps(Mark(partition, offset, began, time.monotonic())) + "\n")
+
+    def begun(self: TallyHop, partition: int, earliest: int, committed: int | None) -> int:
+        began = time.monotonic()
+        offset = begin(self, partition, earliest, committed)
+        mark(partition, offset, began)
+        return offset
+
+    async def handled(self: TallyHop, batch: Any) -> None:
+        began = time.monotonic()
+        await handle(self, batch)
+        mark(batch.partition, batch.end, began)
+
+    TallyHop.begin, TallyHop.handle = begun, handled  # type: ignore[method-assign]
 
 
-def hop(checkpoints: Checkpoints | None) -> TallyHop:
-    return TallyHop(DECLARED.plan, nowhere, partitions=1, bounded=True, checkpoints=checkpoints, every=1e9)
+class Restart(NamedTuple):
+    """One restart. ``seconds`` from the kill: ``given`` until the worker has its first partition, ``loaded`` to read
+    checkpoints, ``read`` for the rest of the log. ``disk_mb``: of the checkpoints, or of the log; ``written``: seconds
+    from SIGTERM until a worker has written the checkpoints and ended.
+    """
+
+    rows: int
+    checkpoint: bool
+    seconds: float
+    given: float
+    loaded: float
+    read: float
+    rows_read: int
+    peak_mb: int
+    disk_mb: int = 0
+    written: float = 0.0
 
 
-def fold(to: TallyHop, log: list[bytes]) -> float:
-    """Seconds."""
-    began = time.perf_counter()
-    for start in range(0, len(log), RECORDS_A_FETCH):
-        fetched = enumerate(log[start : start + RECORDS_A_FETCH], start)
-        batch = Batch(CONTRIBUTIONS, 0, start, [Record(offset, 0.0, (), value) for offset, value in fetched])
-        asyncio.run(to.handle(batch))
-    return time.perf_counter() - began
+class Trial:
+    """One worker, and what is in the topic that it folds."""
+
+    def __init__(self, world: World, subjects: int) -> None:
+        self.world, self.subjects = world, subjects
+        self.records, self.bytes = 0, 0
+        self.marks, self.checkpoints = world.directory / "marks", world.directory / "checkpoints"
+        self.port = free_port()
+        world.workers.prepare = partial(watch, self.marks)
+        world.workers.environment["HEADCOUNT_HTTP"] = str(self.port)
+        open_keys(Settings.from_environment(world.workers.environment)).close()  # there are keys before there are rows
+        self._producer = Producer({**QUIET, "bootstrap.servers": world.cluster.bootstrap, "batch.size": 1 << 20})
+
+    @property
+    def rows(self) -> int:
+        return self.records * ROWS_A_RECORD
+
+    def write(self, rows: int) -> None:
+        numbers = range(self.records, self.records + -(-rows // ROWS_A_RECORD))
+        with click.progressbar(numbers, label=f"{rows:,} rows are written", file=sys.stderr) as bar:
+            for number in bar:
+                value = record_of(number, self.subjects)
+                self.bytes += len(value)
+                self._producer.produce(CONTRIBUTIONS, value, partition=number % PARTITIONS)
+                while len(self._producer) > 500:
+                    self._producer.poll(0.1)
+        assert self._producer.flush(60) == 0
+        self.records = numbers.stop
+
+    def found(self) -> list[Mark]:
+        text = self.marks.read_text() if self.marks.exists() else ""
+        return [Mark(*json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def start(self) -> None:
+        """The first time, or again after it has ended."""
+        self.marks.unlink(missing_ok=True)
+        if self.world.workers.processes:
+            self.world.workers.tend()
+        else:
+            self.world.workers.add("worker", "--roles", "tally")
+
+    def given(self) -> None:
+        self.world.until(lambda: len(self.found()) > PARTITIONS, "the worker got no partitions", PATIENCE)
+
+    def caught_up(self, label: str) -> None:
+        """Waits until the state holds all that was written."""
+        with click.progressbar(length=self.records, label=label, file=sys.stderr) as bar:
+            while bar.pos < self.records:
+                time.sleep(0.1)
+                reached = {mark.partition: mark.offset for mark in self.found()}
+                bar.update(sum(reached.values()) - bar.pos)
+                assert self.world.workers.processes[0].poll() is None, self.world.workers.text(0)[-500:]
+        expected = self.rows * len(PLAN.kinds)
+        self.world.until(
+            lambda: metric(self.port, "headcount_state_rows") == expected, "the state lacks rows", PATIENCE
+        )
+
+    def killed(self, *, checkpoint: bool) -> Restart:
+        """From SIGKILL to caught up."""
+        workers, began = self.world.workers, time.monotonic()
+        assert workers.kill(0)
+        self.start()
+        self.caught_up("caught up from the checkpoint" if checkpoint else "caught up from the log")
+        marks = self.found()
+        first = [next(of) for _, of in groupby(sorted(marks), key=lambda mark: mark.partition)]
+        given = min(mark.began for mark in first) - began
+        loaded = sum(mark.ended - mark.began for mark in first)
+        seconds = max(mark.ended for mark in marks) - began
+        return Restart(
+            rows=self.rows,
+            checkpoint=checkpoint,
+            seconds=round(seconds, 2),
+            given=round(given, 2),
+            loaded=round(loaded, 2),
+            read=round(seconds - given - loaded, 2),
+            rows_read=(self.records - sum(mark.offset for mark in first)) * ROWS_A_RECORD,
+            peak_mb=round(peak_rss_mb(workers.processes[0].pid)),
+        )
 
 
-def measure(rows: int, directory: Path) -> None:
-    log = [record_of(number, max(1, rows // EVENTS_A_SUBJECT)) for number in range(rows // ROWS_A_RECORD)]
-    checkpoints = Checkpoints(directory, MemoryKeyStore(secrets.token_hex(32)), DECLARED.plan, "", bounded=True)
-    first = hop(checkpoints)
-    first.begin(0, 0, None)
-    without = fold(first, log)
-    state = first.assigned[0].state
-    held = state.seen.nbytes + sum(window.nbytes for window in state.windows.values())
-    began = time.perf_counter()
-    checkpoints.write(state, len(log))
-    written = time.perf_counter() - began
-    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    began = time.perf_counter()
-    assert hop(checkpoints).begin(0, 0, 0) == len(log)
-    read = time.perf_counter() - began
-    print(
-        f"{rows:>12,} rows: from the log {without:6.1f} s ({sum(map(len, log)) >> 20:,} MiB), "
-        f"from a checkpoint {read:5.2f} s ({size >> 20:,} MiB, written in {written:.2f} s); state {held >> 20:,} MiB"
+def measure(trial: Trial, rows: int) -> Iterator[Restart]:
+    """From the log, which a worker that has written no checkpoint was reading, and from a checkpoint of nearly all."""
+    workers = trial.world.workers
+    trial.write(rows)
+    trial.start()
+    trial.given()  # how far it came is nothing to who starts again from the log
+    yield trial.killed(checkpoint=False)._replace(disk_mb=round(trial.bytes / 1e6))
+    began = time.monotonic()
+    assert workers.processes[0].send(signal.SIGTERM)
+    assert workers.processes[0].wait(PATIENCE) == 0  # it has written a checkpoint of all that it holds
+    written = time.monotonic() - began
+    size = sum(path.stat().st_size for path in trial.checkpoints.rglob("*") if path.is_file())
+    trial.start()
+    trial.write(rows // SINCE_CHECKPOINT)
+    trial.caught_up("ready")
+    restart = trial.killed(checkpoint=True)
+    assert restart.rows_read == trial.rows - rows
+    yield restart._replace(disk_mb=round(size / 1e6), written=round(written, 2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.recovery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        type=int,
+        default=[1_000_000, 5_000_000, 20_000_000],
+        help="of contributions: one run for each number",
+    )
+    parser.add_argument(
+        "--session", type=float, default=SESSION, help="HEADCOUNT_SESSION_TIMEOUT (default: %(default)s)"
+    )
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the broker ends with this
+    found: list[Restart] = []
+    with (
+        TemporaryDirectory(prefix="headcount-recovery-") as temporary,
+        cluster_of(Path(temporary, "broker")) as cluster,
+    ):
+        for rows in given.rows:
+            directory = Path(temporary, str(rows))
+            environment = {
+                "HEADCOUNT_SESSION_TIMEOUT": str(given.session),
+                "HEADCOUNT_CHECKPOINTS": str(directory / "checkpoints"),
+                "HEADCOUNT_CHECKPOINT_SECONDS": str(PATIENCE),  # one is written when the worker stops, and no other
+            }
+            with world_of(cluster, directory, 0, 0, **environment) as world:
+                subjects = max(1, rows // EVENTS_A_SUBJECT // PARTITIONS)
+                found += measure(Trial(world, subjects), rows)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([each._asdict() for each in found], indent=1) + "\n")
+    head = f"{'rows':>11} {'from':>10} {'seconds':>8} = given + loaded +   read {'rows read':>11}"
+    print(f"{head} {'peak MB':>8} {'disk MB':>8} {'written s':>9}")
+    for each in found:
+        name = "checkpoint" if each.checkpoint else "the log"
+        parts = f"{each.seconds:8.1f} = {each.given:5.1f} + {each.loaded:6.1f} + {each.read:6.1f}"
+        costs = f"{each.peak_mb:>8,} {each.disk_mb:>8,} {each.written or '':>9}"
+        print(f"{each.rows:>11,} {name:>10} {parts} {each.rows_read:>11,} {costs}")
 
 
 if __name__ == "__main__":
-    for given in sys.argv[1:] or ("1000000", "5000000"):
-        with TemporaryDirectory(prefix="headcount-recovery-") as temporary:
-            measure(int(given), Path(temporary))
+    main()
