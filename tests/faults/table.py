@@ -37,7 +37,7 @@ class Fault:
 FAULTS: tuple[Fault, ...] = (
     Fault("worker killed", "SIGKILL of a random one of 1-3 workers at a random moment", 100, 500, killed, at_once=25),
     Fault("one-hop worker killed", "the same, where each runs ingest, tally or release alone; 1-2 of each",
-          30, 200, killed_apart, at_once=10),
+          20, 200, killed_apart, at_once=10),
     Fault("killed at each edge", "SIGKILL by its own hand, each of the edges in tests/faults/edges.py so often",
           2, 20, killed_at_edges, at_once=4),
     Fault("zombie worker", "SIGSTOP past the session time-out, rebalance, SIGCONT", 2, 20, zombie, at_once=5),
