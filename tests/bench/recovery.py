@@ -12,12 +12,10 @@ python -m tests.bench.recovery 1000000        in half a minute
 
 import argparse
 import json
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from datetime import date
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -25,63 +23,25 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import click
-import numpy as np
 from confluent_kafka import Producer
 
 from pipeline import worker
-from pipeline.core.contributions import Contributions, WindowColumns, encode_contribution
-from pipeline.core.pseudonyms import PSEUDONYM_BYTES
-from pipeline.core.windows import day_of, window_of
-from pipeline.declarations import read_declarations
 from pipeline.replay import PARTITIONS
 from pipeline.settings import Settings
 from pipeline.stream.keys import open_keys
 from pipeline.stream.tallying import TallyHop
 from pipeline.stream.topics import CONTRIBUTIONS
 from tests.bench.common import peak_rss_mb
+from tests.bench.rows import PLAN, ROWS_A_RECORD, record_of
 from tests.bench.running import QUIET, ROOT
 from tests.deployment.apache import free_port
 from tests.faults.load import metric
 from tests.faults.world import SESSION, World, cluster_of, world_of
 
-ROWS_A_RECORD = 500
-VALUES_A_DIMENSION = 40
-CELLS = 5_000
 EVENTS_A_SUBJECT = 20
 SINCE_CHECKPOINT = 100  # of so many rows one comes after the checkpoint
 PATIENCE = 3600.0  # seconds
-DAY = day_of(date(2026, 5, 6))
-PLAN = read_declarations(Settings(), date(2026, 11, 1)).plan
-NAMES = [[b"%d-%d" % (d, v) for v in range(VALUES_A_DIMENSION)] for d in range(len(PLAN.finest))]
 RESULTS = ROOT / "var" / "recovery.json"
-
-
-def record_of(number: int, subjects: int) -> bytes:
-    """One record of contributions: rows of random subjects of its partition, of random cells, with random tokens."""
-    rows, draw = ROWS_A_RECORD, np.random.default_rng(number)
-    who = (draw.integers(0, subjects, rows) * PARTITIONS + number % PARTITIONS).astype("<u8")
-    words = np.stack([who * np.uint64(0x9E3779B97F4A7C15), who], axis=1)
-    assert words.itemsize * 2 == PSEUDONYM_BYTES
-    cells = (draw.pareto(1.0, rows) * 20).astype(np.int64) % CELLS  # a few are met often, most rarely
-    places = [((cells * (2 * d + 3)) % (CELLS + d) % VALUES_A_DIMENSION).astype("<i4") for d in range(len(NAMES))]
-    columns = np.concatenate([np.zeros(rows, dtype="<i4"), *places]).tobytes()
-    starts = [(kind, window_of(kind, DAY).start) for kind in PLAN.kinds]
-    return encode_contribution(
-        Contributions(
-            partition=0,
-            last=number,
-            offsets=np.full(rows, number, dtype="<i8").tobytes(),
-            indexes=np.arange(rows, dtype="<i4").tobytes(),
-            tokens=os.urandom(8 * rows),
-            known=bytes([1]) * rows,
-            windows=[
-                WindowColumns(
-                    kind, words.tobytes(), [(start, 0)], [[(start, name) for name in names] for names in NAMES], columns
-                )
-                for kind, start in starts
-            ],
-        )
-    )
 
 
 class Mark(NamedTuple):
