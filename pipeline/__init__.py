@@ -3,7 +3,8 @@
 ::
 
     emitter                 what an application imports
-    core.events             the event, and the forms that it may have in a record (decoding reads them)
+    core.events             the event, and the forms that it may have in a record (decoding reads them; layouts reads
+                            as columns what looks like what was read before)
     core.ingest             STEPS: from records to contributions (fields, windows, pseudonyms are what the steps use)
     core.contributions      what leaves the first hop: columns of pseudonyms and sealed cells
     core.tallies            a fold over contributions (counting closes a window, bounding holds each subject to its

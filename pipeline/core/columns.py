@@ -79,8 +79,8 @@ class Columns:
         found: Ints = self.amounts[self.names.amounts.index(name)]
         return found
 
-    def at(self, rows: Flags | slice) -> "Columns":
-        """Some of the rows; of a slice, what is put into them is put into these."""
+    def at(self, rows: Flags) -> "Columns":
+        """Some of the rows."""
         begins, lengths, amounts = self.begins[:, rows], self.lengths[:, rows], self.amounts[:, rows]
         return Columns(self.names, self.buffer, begins, lengths, amounts, self.seconds[rows])
 

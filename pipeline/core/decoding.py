@@ -2,7 +2,6 @@
 :class:`~pipeline.core.outcomes.Reason`.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -26,12 +25,12 @@ from pipeline.core.events import (
     event_type,
 )
 from pipeline.core.fields import Registry
+from pipeline.core.forms import BINARY, elements, form_of, headers_of, limited
 from pipeline.core.layouts import Layouts
 from pipeline.core.numbers import Ints
 from pipeline.core.outcomes import Reason
 from pipeline.core.texts import Texts
 
-BINARY = "binary"  # no media type: the attributes are headers
 MAX_FORMS = 1000  # headers whose form is remembered
 TOGETHER = 1 << 20  # bytes of records that are decoded at a time
 SEVERAL = 512  # events that are decoded at a time
@@ -169,7 +168,7 @@ class Decoder:
             return Reason.TOO_LARGE
         form = self._forms.get(record.headers)
         if form is None:
-            form = _form_of(record.headers)
+            form = form_of(record.headers)
             if form != BINARY and len(self._forms) < MAX_FORMS:  # a binary event's headers are its own
                 self._forms[record.headers] = form
         if form == STRUCTURED:
@@ -178,18 +177,18 @@ class Decoder:
             return self._binary(record.headers, value)
         if form == BATCH or (not form and value.lstrip()[:1] == b"["):
             try:
-                return _limited([bytes(part) for part in self._raws(value)])
+                return limited([bytes(part) for part in self._raws(value)])
             except UNREADABLE:
                 # One event that is nested too deep takes no other with it: elements are told apart by their brackets.
                 reason = _unreadable(value)
-                elements = _elements(value) if reason is Reason.TOO_DEEP else []
-                return _limited(elements) if elements else reason
+                parts = elements(value) if reason is Reason.TOO_DEEP else []
+                return limited(parts) if parts else reason
         if form in NDJSON or not form or form in JSON:
             lines = list(filter(bytes.strip, value.split(b"\n")))
             if form not in NDJSON and len(lines) > 1 and _reads(value, msgspec.Raw):
                 # One event that is printed over several lines is one event all the same.
                 return [value]
-            return _limited(lines)
+            return limited(lines)
         return Reason.UNSUPPORTED_FORM
 
     def _single(self, text: bytes) -> UsageEvent | Reason:
@@ -233,7 +232,7 @@ class Decoder:
 
     def _binary(self, named: Headers, value: bytes) -> UsageEvent | Reason:
         """Binary mode: the attributes are headers, the value is ``data``."""
-        headers, form = _headers_of(named)
+        headers, form = headers_of(named)
         if len(value) > MAX_EVENT:
             return Reason.TOO_LARGE
         if form and form not in JSON and not form.endswith("+json"):
@@ -255,48 +254,6 @@ class Decoder:
             return event
         except UNREADABLE:
             return self._why_members(members)
-
-
-def _headers_of(named: Headers) -> tuple[dict[str, bytes], str]:
-    """The headers by their names in lower case, the last of a name counts; and the media type."""
-    headers = {name.lower(): content for name, content in named if content is not None}
-    return headers, headers.get("content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-
-
-def _form_of(named: Headers) -> str:
-    """A media type, or :data:`BINARY`."""
-    headers, form = _headers_of(named)
-    if form == STRUCTURED:  # it may have the attributes as headers too
-        return form
-    return BINARY if "ce_specversion" in headers or "ce_type" in headers or "ce_id" in headers else form
-
-
-def _limited(texts: list[bytes]) -> list[bytes] | Reason:
-    """The texts of a record's events, if they are some and not too many."""
-    return Reason.TOO_LARGE if len(texts) > MAX_EVENTS else texts or Reason.EMPTY
-
-
-def _elements(array: bytes) -> list[bytes]:
-    """The texts between the commas of a JSON array, however deep they are nested; none of what is no array.
-
-    Linear, and reads no values.
-    """
-    elements: list[bytes] = []
-    depth, begin = 0, array.index(b"[") + 1
-    for mark in _MARKS.finditer(array):
-        if mark[0] in b"[{":
-            depth += 1
-        elif mark[0] in b"]}":
-            depth -= 1
-        if depth == 0 or (depth == 1 and mark[0] == b","):
-            elements.append(array[begin : mark.start()])
-            begin = mark.end()
-        if depth == 0:
-            return [] if array[mark.end() :].strip() else elements
-    return []
-
-
-_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{},]', re.DOTALL)
 
 
 def _reads(raw: Any, kind: Any) -> bool:

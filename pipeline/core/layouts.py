@@ -122,16 +122,18 @@ class Layouts:
             if np.count_nonzero(waiting) < FEW:
                 break
             self._try(form, layout, page, waiting, columns)
+        untried = waiting.copy()
         for _ in range(MOST_NEW):
-            rows = np.flatnonzero(waiting)
+            rows = np.flatnonzero(waiting & untried)
             if len(rows) < FEW:
                 break
+            untried[rows[0]] = False
             learned = self._learned(page.text(int(rows[0])))
-            if learned is None or not self._try(*learned, page, waiting, columns):
-                break
+            if learned is not None:
+                self._try(*learned, page, waiting, columns)
         return columns, page.plain & ~waiting
 
-    def _try(self, form: bytes, layout: Layout, page: Page, waiting: Flags, columns: Columns) -> bool:
+    def _try(self, form: bytes, layout: Layout, page: Page, waiting: Flags, columns: Columns) -> None:
         rows = np.flatnonzero(waiting & (page.quotes == layout.quotes))
         read = layout.read(page, rows, columns) if len(rows) else rows
         waiting[read] = False
@@ -140,7 +142,6 @@ class Layouts:
             self._known[form] = layout
             if len(self._known) > MOST:
                 del self._known[next(iter(self._known))]
-        return bool(len(read))
 
     def _learned(self, text: bytes) -> tuple[bytes, Layout] | None:
         """The layout of a text, if it is an event. No name may be there twice: which one counts is the decoder's."""

@@ -100,6 +100,16 @@ def test_what_takes_more_than_a_look_is_left_to_the_decoder(text: bytes, monkeyp
     assert read_as_columns(monkeypatch, Decoder(REGISTRY), [text] * MANY) <= 0
 
 
+def test_a_text_that_is_no_event_does_not_keep_the_others_from_being_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text_of(feature=None), *[PLAIN] * MANY]
+    decoder, objects = Decoder(REGISTRY), []
+    one = decoder._one
+    monkeypatch.setattr(decoder, "_one", lambda text: objects.append(text) or one(text))
+    found = together(decoder.rows([record(text, form="structured") for text in texts]))
+    assert [each for each in found if isinstance(each, Reason)] == [Reason.MISSING_FIELD]
+    assert objects.count(PLAIN) == 1
+
+
 def test_layouts_that_take_turns_are_all_known(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = Decoder(REGISTRY)
     texts = [text for text in USUAL[:4] for _ in range(MANY)]
