@@ -24,6 +24,7 @@ from tests.bench.running import ROOT, Result, contest, count
 CEILING = "the ceiling: aiokafka reads and drops"
 ONE, MANY = "headcount, one event a record", "headcount, 500 events a record"
 EVENTS, SLOW_EVENTS, ROUNDS = 500_000, 20_000, 3
+MORE = 10  # times the events, to see whether costs grow with them
 
 NAMES = {
     "handwritten": "written by hand: aiokafka and msgspec",
@@ -55,7 +56,7 @@ def main() -> None:
         print(f"round {number + 1} of {given.rounds}", flush=True)
         play(rows, make_events(given.events, seed=number), names)
     results = summarise(rows)
-    sections = [report(results, rows, given.events), state.measure(), emitting.measure()]
+    sections = [report(results, rows, given.events), growth(results, given.events), state.measure(), emitting.measure()]
     for measure in (serving.measure, latency.measure):
         text, more = measure()
         sections.append(text)
@@ -94,6 +95,27 @@ def play(rows: Rows, events: Sequence[bytes], names: Sequence[str]) -> None:
         rows[CEILING].append((len(events), each, ceiling))
     for name, number, result in played:
         rows[NAMES.get(name, name)].append((number, result, ceiling))
+
+
+def growth(results: list[dict[str, object]], events: int) -> str:
+    """Ours with many more events, one run each, as a section."""
+    print(f"{MORE} times the events", flush=True)
+    rows: Rows = defaultdict(list)
+    play(rows, make_events(MORE * events), [])
+    before = {each["name"]: each for each in results}
+    lines = [
+        f"## {MORE} times the events",
+        "",
+        f"{MORE * events:,} events, one run each, beside the medians above.",
+        "",
+        "| | events/s | over those above | peak MB |",
+        "|---|---|---|---|",
+    ]
+    for each in summarise(rows):
+        speed = float(str(each["events_per_s"]))
+        ratio = speed / float(str(before[each["name"]]["events_per_s"]))
+        lines.append(f"| {each['name']} | {speed:,.0f} | {ratio:.2f} | {each['peak_rss_mb']} |")
+    return "\n".join([*lines, ""])
 
 
 def agreed(name: str, result: Result, expected: str) -> Result:

@@ -17,7 +17,7 @@ from tests.bench.events import make_events
 
 PARTITIONS = 4
 BATCH = 4_000  # events that are handed on at once, as a fetch of a megabyte is
-MOST = 30  # times the CPU seconds of parsing: generous, since machines differ; 8 to 12 is usual
+MOST = 16  # times the CPU seconds of parsing: generous, since machines differ; 5 to 7 is usual
 DECLARED = read_declarations(Settings(), date(2026, 11, 1))
 
 
