@@ -23,6 +23,7 @@ NOTHING_CLOSED = -(10**6)  # a day before all days
 MARGIN = 10.0  # seconds by which the clocks of brokers and workers may differ
 
 PIECE = 8 << 20  # bytes of events that are handled at once, but for a record that is larger
+LARGEST = 8 << 20  # bytes of a record of contributions: half of what the topic takes
 
 log = logging.getLogger("headcount.worker")
 
@@ -80,20 +81,29 @@ class IngestHop:
         for records, word in in_pieces(self._segments(batch.records)):
             if records:
                 closed = self._closed_before(batch.partition, records[0].offset) if self.replay else None
-                lap = self.meter.laps()
-                result = self.core.ingest(batch.partition, records, closed, lap)
-                encoded = {number: encode_contribution(each) for number, each in result.contributions.items()}
-                await asyncio.gather(*(self.send(CONTRIBUTIONS, number, value) for number, value in encoded.items()))
-                for value in rejection_records(result.rejections):
-                    await self.send(REJECTIONS, 0, value)
-                lap("send")
-                self.meter.accepted["ingest"] += sum(each.rows for each in result.contributions.values())
-                self.meter.reject("ingest", result.rejections)
+                await self._ingest(batch.partition, records, closed)
             if word is not None:
                 self._spoken(batch.partition, *word)
             elif not self.replay:
                 self._arrived(batch.partition, max(record.arrived for record in records))
         await self.tell(batch.partition)
+
+    async def _ingest(self, partition: int, records: list[Record], closed: int | None) -> None:
+        """Where rows are so many, or so large, that the broker might refuse them, half of the records at a time."""
+        lap = self.meter.laps()
+        result = self.core.ingest(partition, records, closed, lap)
+        encoded = {number: encode_contribution(each) for number, each in result.contributions.items()}
+        if len(records) > 1 and any(len(value) > LARGEST for value in encoded.values()):
+            middle = len(records) // 2
+            await self._ingest(partition, records[:middle], closed)
+            await self._ingest(partition, records[middle:], closed)
+            return
+        await asyncio.gather(*(self.send(CONTRIBUTIONS, number, value) for number, value in encoded.items()))
+        for value in rejection_records(result.rejections):
+            await self.send(REJECTIONS, 0, value)
+        lap("send")
+        self.meter.accepted["ingest"] += sum(each.rows for each in result.contributions.values())
+        self.meter.reject("ingest", result.rejections)
 
     async def idle(self, idle: Idle) -> None:
         """Time passes for a source partition that has nothing to give."""
@@ -155,10 +165,7 @@ class IngestHop:
 
 
 def in_pieces(segments: Iterable[Segment]) -> Iterator[Segment]:
-    """The segments, cut where they grow beyond :data:`PIECE`: what comes of a piece has to fit into one record.
-
-    After an outage a fetch brings many megabytes at once.
-    """
+    """The segments, cut where they grow beyond :data:`PIECE`: after an outage a fetch brings many megabytes at once."""
     for records, word in segments:
         start = size = 0
         if size_of(records) <= PIECE:
