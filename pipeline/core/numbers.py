@@ -91,30 +91,33 @@ class Numbers:
     def _probe(self, mine: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Ints]:
         """For each key (by its provisional number) the number that its like has, and the slot where it stands."""
         first, mask = int(mine[0]) if len(mine) else 0, len(self._slots) - 1
-        last = first + len(mine)
-        hashed = self._hashed([column[first:last] for column in self._columns])
-        slots = (hashed & np.uint64(mask)).astype(np.int64)
-        steps = ((hashed >> np.uint64(32)) | np.uint64(1)).astype(np.int64)
-        numbers, where = mine.copy(), slots
-        waiting = np.arange(len(mine))
-        slot = slots
+        hashed = self._hashed([column[first : first + len(mine)] for column in self._columns])
+        where = (hashed & np.uint64(mask)).astype(np.int64)
+        held, same = self._look(where, mine)
+        numbers = np.where(same, held, mine)
+        waiting = np.flatnonzero(~same)
+        slot, steps = where[waiting], ((hashed[waiting] >> np.uint64(32)) | np.uint64(1)).astype(np.int64)
         while len(waiting):
-            held = self._slots[slot]
-            free = np.flatnonzero(held == _EMPTY)
-            if len(free):
-                free = free[::-1]  # of rows that claim one slot, the first is written last, and so stays
-                self._slots[slot[free]] = mine[waiting[free]]
-                held = self._slots[slot]
-            asked = mine[waiting]
-            same = np.ones(len(waiting), dtype=bool)
-            for column in self._columns:
-                same &= column[held] == column[asked]
+            slot = (slot + steps) & mask
+            held, same = self._look(slot, mine[waiting])
             numbers[waiting[same]] = held[same]
             where[waiting[same]] = slot[same]
             other = ~same
-            waiting = waiting[other]
-            slot = (slot[other] + steps[waiting]) & mask
+            waiting, slot, steps = waiting[other], slot[other], steps[other]
         return numbers, where
+
+    def _look(self, slot: Ints, asked: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Flags]:
+        """What stands in these slots, free ones taken, and where that is the key that is asked for."""
+        held = self._slots[slot]
+        free = np.flatnonzero(held == _EMPTY)
+        if len(free):
+            free = free[::-1]  # of rows that claim one slot, the first is written last, and so stays
+            self._slots[slot[free]] = asked[free]
+            held = self._slots[slot]
+        same = np.ones(len(slot), dtype=bool)
+        for column in self._columns:
+            same &= column[held] == column[asked]
+        return held, same
 
     def _reserve(self, keys: int) -> None:
         if keys > len(self._columns[0]):
