@@ -45,13 +45,12 @@ class Page:
 
     def __init__(self, texts: Texts) -> None:
         self.buffer, self.begins, self.ends = texts.buffer, texts.begins, texts.ends
-        start, stop = int(self.begins[0]), int(self.ends[-1])
-        inside = np.frombuffer(self.buffer, dtype=np.uint8, count=stop - start, offset=start)
-        self.marks = np.flatnonzero(inside == ord('"')) + start
+        inside = np.frombuffer(self.buffer, dtype=np.uint8, count=int(self.ends[-1]))
+        self.marks = np.flatnonzero(inside == ord('"'))
         self.first = np.searchsorted(self.marks, self.begins)
         self.quotes = np.append(self.first[1:], len(self.marks)) - self.first
         self.plain = texts.lengths <= MAX_EVENT
-        odd = np.flatnonzero((inside - np.uint8(0x20) > np.uint8(0x5E)) | (inside == ord("\\"))) + start
+        odd = np.flatnonzero((inside - np.uint8(0x20) > np.uint8(0x5E)) | (inside == ord("\\")))
         row = np.searchsorted(self.ends, odd, side="right")
         self.plain[row[odd >= self.begins[row]]] = False  # others stand between two texts
 
@@ -95,7 +94,8 @@ class Layout:
                 end = page.ends[rows] - len(piece) if mark < 0 else page.marks[first + quote] - mark
                 begins.append(begin)
                 lengths.append(end - begin)
-                held &= end >= begin
+                if mark != 0:  # a number; a string ends where the next quote is
+                    held &= end >= begin
                 begin = end
             held &= seen(page.buffer, len(piece))[begin] == np.void(piece)
             begin = begin + len(piece)
