@@ -56,6 +56,7 @@ class FileKeyStore:
         except (KeyStoreError, FileNotFoundError):  # overwritten or removed while it was read: then it is marked
             if not self._mark(window.name).exists():
                 raise
+            self._erase(window.name)  # what was drawn meanwhile, too
             return None
         if self._mark(window.name).exists():  # destroyed while it was drawn
             self._erase(window.name)
