@@ -19,7 +19,7 @@ from pipeline.core.dictionaries import NOTHING, Dictionary
 from pipeline.core.events import Record
 from pipeline.core.fields import Registry
 from pipeline.core.generalising import REFUSALS, Column, Generaliser
-from pipeline.core.numbers import Flags, Ints, Words, distinct, numbered
+from pipeline.core.numbers import Flags, Ints, Words, distinct, distinct_between, numbered
 from pipeline.core.outcomes import Reason, Rejection
 from pipeline.core.policy import Policy
 from pipeline.core.pseudonyms import PSEUDONYM_BYTES, KeyStore, Router, WindowKey
@@ -159,7 +159,7 @@ def place(ingest: Ingest, batch: Batch) -> None:
     batch.days = days = ingest.calendar.days(seconds)
     lateness = ingest.policy.lateness
     closed = ingest.calendar.days(batch.arrivals - lateness) if batch.closed is None else np.array(batch.closed)
-    met, of_row = np.unique(days, return_inverse=True)
+    met, of_row = distinct_between(days)
     ends = np.array([window_of(ingest.plan.kinds[0], day).end for day in met.tolist()], dtype=np.int64)
     outside = np.zeros(len(days), dtype=bool)
     if ingest.since is not None:
@@ -196,7 +196,7 @@ def pseudonymise(ingest: Ingest, batch: Batch) -> None:
     Where a key is destroyed the window was released. The row was counted before and comes again, or it is late: where
     it stood says which, and the tally knows. It goes on with nothing in it.
     """
-    days, day_of_row = np.unique(batch.days, return_inverse=True)
+    days, day_of_row = distinct_between(batch.days)
     calendar = {kind: [window_of(kind, day) for day in days.tolist()] for kind in ingest.plan.kinds}
     for met in {window for windows in calendar.values() for window in windows}:
         key = ingest.keys.window(met)

@@ -97,7 +97,9 @@ class Layout:
                 if mark != 0:  # a number; a string ends where the next quote is
                     held &= end >= begin
                 begin = end
-            held &= seen(page.buffer, len(piece))[begin] == np.void(piece)
+            found = seen(page.buffer, len(piece))[begin]
+            if found.tobytes() != piece * len(found):  # mostly they are the same, which is known at once
+                held &= found == np.void(piece)
             begin = begin + len(piece)
             quote += piece.count(b'"')
         return begins, lengths, held & (begin == page.ends[rows])

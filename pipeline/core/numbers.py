@@ -14,17 +14,19 @@ Flags = npt.NDArray[np.bool_]
 
 _SMALLEST = 64  # keys
 _EMPTY = -1
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Numbers:
     """Keys of ``width`` 64-bit words each. Takes 8·width bytes a key and 6 to 12 for finding it, spare room included.
 
     Open addressing with double hashing; the table is at most two thirds full, so that a look takes three probes at
-    most on average, of all rows at once. ``seed``: a secret, where somebody might choose keys that collide.
+    most on average, of all rows at once. ``seed``: a secret, where somebody might choose keys that collide; each word
+    has an odd factor of its own that comes of it.
     """
 
     def __init__(self, width: int, seed: int = 0) -> None:
-        self._seed = np.uint64(seed)
+        self._factors = mix(np.arange(1, width + 1, dtype=np.uint64) * _GOLDEN + np.uint64(seed)) | np.uint64(1)
         self._columns: list[Words] = [np.empty(_SMALLEST, dtype=np.uint64) for _ in range(width)]
         self._slots = np.full(2 * _SMALLEST, _EMPTY, dtype=np.int32)
         self._count = 0
@@ -56,14 +58,21 @@ class Numbers:
         """The numbers of rows whose keys are known, and which rows that is at the first look; quicker than :meth:`of`
         where almost all are.
         """
-        held = self._slots[(self._hashed(list(keys.T)) & np.uint64(len(self._slots) - 1)).astype(np.int64)]
+        held = self._slots[self._first(self._hashed(list(keys.T)))]
         found = held != _EMPTY
         for column, words in zip(self._columns, keys.T, strict=True):
             found &= column[held] == words
         return held.astype(np.int64), found
 
     def _hashed(self, columns: list[Words]) -> Words:
-        return mix_all([columns[0] ^ self._seed, *columns[1:]])
+        hashed: Words = columns[0] * self._factors[0]
+        for column, factor in zip(columns[1:], self._factors[1:], strict=True):
+            hashed += column * factor
+        return mix(hashed)
+
+    def _first(self, hashed: Words) -> Ints:
+        """The slots that keys are looked for in first."""
+        return (hashed & np.uint64(len(self._slots) - 1)).astype(np.int64)
 
     def of(self, keys: Words) -> Ints:
         """The number of each row of ``keys`` (rows × width); those that are new get the next ones, in their order."""
@@ -92,7 +101,7 @@ class Numbers:
         """For each key (by its provisional number) the number that its like has, and the slot where it stands."""
         first, mask = int(mine[0]) if len(mine) else 0, len(self._slots) - 1
         hashed = self._hashed([column[first : first + len(mine)] for column in self._columns])
-        where = (hashed & np.uint64(mask)).astype(np.int64)
+        where = self._first(hashed)
         held, same = self._look(where, mine)
         numbers = np.where(same, held, mine)
         waiting = np.flatnonzero(~same)
@@ -154,6 +163,13 @@ def distinct(numbers: Ints, size: int) -> tuple[Ints, Ints]:
     used = np.zeros(size, dtype=bool)
     used[numbers] = True
     return np.flatnonzero(used), (np.cumsum(used) - 1)[numbers]
+
+
+def distinct_between(numbers: Ints) -> tuple[Ints, Ints]:
+    """:func:`distinct` of numbers that are all near each other; there is at least one."""
+    least = int(numbers.min())
+    found, places = distinct(numbers - least, int(numbers.max()) - least + 1)
+    return found + least, places
 
 
 def mix(words: Words) -> Words:

@@ -32,6 +32,7 @@ from pipeline.stream.framework import EXIT_SOFTWARE, new_app
 from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keys import SharedKeys, open_keys, were_lost
 from pipeline.stream.keywrapping import KeyStoreError, read_keks
+from pipeline.stream.lanes import Lanes
 from pipeline.stream.metering import Meter
 from pipeline.stream.releaselog import Fenced, LogUnreadable
 from pipeline.stream.releasing import KeyGone, ReleaseHop
@@ -106,12 +107,8 @@ def build_app(settings: Settings) -> faust.App:
     app.transport.hops = {TOPICS_OF[name][0]: hops[name] for name in settings.hops}
     app.transport.hasty = hasty
 
-    async def follow(stream: Any) -> None:
-        async for batch in stream:
-            await _or_die(app.consumer.follow, batch)
-
     for name in settings.hops:
-        app.agent(app.topic(TOPICS_OF[name][0], schema=BatchSchema(), allow_empty=True), name=name)(follow)
+        app.agent(app.topic(TOPICS_OF[name][0], schema=BatchSchema(), allow_empty=True), name=name)(_following(app))
 
     @app.timer(IDLE_SECONDS)
     async def idle() -> None:
@@ -188,6 +185,17 @@ def check_keys(settings: Settings, sizes: Mapping[str, int]) -> None:
             f"the directory of keys is empty, and {', '.join(made)} hold what was made under other keys: "
             "is it mounted? If the keys are lost, docs/operators.md says under Keys what to do"
         )
+
+
+def _following(app: faust.App) -> Callable[[Any], Awaitable[None]]:
+    """An agent: hands on the batches of one topic."""
+    lanes = Lanes(lambda batch: _or_die(app.consumer.follow, batch))
+
+    async def follow(stream: Any) -> None:
+        async for batch in stream:
+            await lanes.add(batch)
+
+    return follow
 
 
 async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> None:

@@ -8,6 +8,8 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,15 +29,23 @@ log = logging.getLogger("headcount.worker")
 RARELY = 20  # a checkpoint may take a twentieth of the time
 
 
+class Outgoing(NamedTuple):
+    """A record to be sent; ``word``: whether it says that those before it are there."""
+
+    topic: str
+    value: bytes
+    word: bool = False
+
+
 @dataclass
 class Assigned:
-    """One partition's fold, and the records (topic, value) that came of it and are not sent yet.
+    """One partition's fold, and the records that came of it and are not sent yet.
 
     They stay until the broker has them: folding a batch again gives nothing again.
     """
 
     state: PartitionState
-    outbox: deque[tuple[str, bytes]] = field(default_factory=deque)
+    outbox: deque[Outgoing] = field(default_factory=deque)
     offset: int = 0  # after what is folded
     saved: int = 0  # and after what the last checkpoint holds
     windows: set[str] = field(default_factory=set)  # that are in it
@@ -66,6 +76,7 @@ class TallyHop:
         self.checkpoints = checkpoints
         self.every = every
         self.assigned: dict[int, Assigned] = {}
+        self._saving = asyncio.Lock()  # one checkpoint at a time: each is a copy of its state
 
     def begin(self, partition: int, earliest: int, committed: int | None) -> int:
         """A partition that is new to this worker is read from its checkpoint on, or from its beginning.
@@ -102,12 +113,9 @@ class TallyHop:
             else:
                 tallies += state.advance(contribution)
                 lap("count")
-        outbox.extend((REJECTIONS, value) for value in rejection_records(rejections))
-        outbox.extend((TALLIES, encode_tally(tally)) for tally in tallies)
-        while outbox:
-            topic, value = outbox[0]
-            await self.send(topic, 0, value)
-            outbox.popleft()
+        outbox.extend(Outgoing(REJECTIONS, value) for value in rejection_records(rejections))
+        outbox.extend(Outgoing(TALLIES, encode_tally(tally), isinstance(tally, Closed)) for tally in tallies)
+        await self._send(outbox)
         lap("send")
         assigned.offset = batch.end
         closed = {window for word in tallies if isinstance(word, Closed) for window in word.windows}
@@ -115,6 +123,14 @@ class TallyHop:
             await self._save(assigned)
             lap("checkpoint")
         self.meter.reject("tally", rejections)
+
+    async def _send(self, outbox: deque[Outgoing]) -> None:
+        """Tallies go together; a word that they are out goes when the broker has them, and the next after it."""
+        while outbox:
+            together = list(takewhile(lambda each: not each.word, outbox)) or [outbox[0]]
+            await asyncio.gather(*(self.send(each.topic, 0, each.value) for each in together))
+            for _ in together:
+                outbox.popleft()
 
     async def save(self) -> None:
         """A checkpoint of each partition, for who gets it next."""
@@ -128,11 +144,12 @@ class TallyHop:
         """
         if self.checkpoints is None or assigned.outbox or assigned.offset == assigned.saved:
             return
-        began = time.monotonic()
-        names = {window.name for window in assigned.state.windows}
-        if await asyncio.to_thread(self.checkpoints.write, assigned.state, assigned.offset):
-            assigned.saved, assigned.windows = assigned.offset, names
-        now = time.monotonic()
+        async with self._saving:
+            began = time.monotonic()
+            names = {window.name for window in assigned.state.windows}
+            if await asyncio.to_thread(self.checkpoints.write, assigned.state, assigned.offset):
+                assigned.saved, assigned.windows = assigned.offset, names
+            now = time.monotonic()
         assigned.due = now + max(self.every, RARELY * (now - began))
 
     def forget(self, partition: int) -> None:

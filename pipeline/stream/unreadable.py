@@ -20,6 +20,7 @@ from aiokafka.record.default_records import (
     decode_varint,
 )
 from aiokafka.record.memory_records import MemoryRecords
+from crc32c import crc32c
 
 from pipeline.core.events import MAX_RECORD, Record
 from pipeline.stream.inflating import MAX_INFLATED, Damaged, TooLarge, plain
@@ -31,6 +32,7 @@ MAX_READ: Final = 16 << 20  # bytes of values that one fetch of a partition hand
 SEVERAL: Final = 100  # records that are handed on at once; no worker may ask for fewer
 
 _OVERHEAD = 12  # bytes of a batch that its own length does not count: base offset and length
+_CHECKED = 21  # bytes of a batch before those that its checksum is of
 _LENGTH = struct.Struct(">8xi")
 _MAGIC = 2
 
@@ -92,24 +94,34 @@ def size_of(records: Sequence[Any]) -> int:
 
 
 class Records:
-    """The batches of a fetched partition, as aiokafka reads them, each with a way to read it again."""
+    """The batches of a fetched partition, as aiokafka reads them, each with a way to read it again. They are copied out
+    of the response one at a time.
+    """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self.limited = False
-        self._data = data
+        self._data = memoryview(data)
         self._at = 0
-        self._records = MemoryRecords(data)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._records, name)
+    def size_in_bytes(self) -> int:
+        return len(self._data)
+
+    def has_next(self) -> bool:
+        """The last batch of a response may be cut off."""
+        return self._at + _OVERHEAD <= len(self._data) and self._end() <= len(self._data)
 
     def next_batch(self) -> Any:
-        batch = self._records.next_batch()
-        if batch is None:
+        if not self.has_next():
             return None
-        size = _OVERHEAD + _LENGTH.unpack_from(self._data, self._at)[0]
-        start, self._at = self._at, self._at + size
-        return _Batch(batch, self._data, start, self._at, limited=self.limited)
+        data = bytes(self._data[self._at : self._end()])
+        batch = MemoryRecords(data).next_batch()
+        if batch is None:
+            raise CorruptRecordException("a batch is shorter than its own length")
+        self._at += len(data)
+        return _Batch(batch, data, limited=self.limited)
+
+    def _end(self) -> int:
+        return self._at + _OVERHEAD + int(_LENGTH.unpack_from(self._data, self._at)[0])
 
 
 class _Several(NamedTuple):
@@ -125,9 +137,9 @@ class _Several(NamedTuple):
 class _Batch:
     """A batch that is read by the fast parser, and from where that gives up by the patient one."""
 
-    def __init__(self, batch: Any, data: bytes, start: int, end: int, *, limited: bool) -> None:
+    def __init__(self, batch: Any, data: bytes, *, limited: bool) -> None:
         self._batch = batch
-        self._data, self._start, self._end = data, start, end
+        self._data = data
         self._limited = limited
 
     def __getattr__(self, name: str) -> Any:
@@ -135,6 +147,12 @@ class _Batch:
 
     def __next__(self) -> Any:
         return next(self._batch)
+
+    def validate_crc(self) -> bool:
+        """By the processor's own instruction: aiokafka's takes fifteen times as long, and no thread runs meanwhile."""
+        if self._batch.magic < _MAGIC:
+            return bool(self._batch.validate_crc())
+        return bool(crc32c(memoryview(self._data)[_CHECKED:]) == self._batch.crc)
 
     def __iter__(self) -> Iterator[_Several]:
         records = self._records()
@@ -148,7 +166,7 @@ class _Batch:
     def _records(self) -> Iterable[Any]:
         if self._limited and self._batch.magic >= _MAGIC:
             try:
-                inflated = plain(self._data[self._start : self._end], MAX_INFLATED)
+                inflated = plain(self._data, MAX_INFLATED)
                 if len(inflated) <= MAX_RECORD:  # then none of its records is over the limit
                     return list(DefaultRecordBatch(inflated))
             except (TooLarge, Damaged, CorruptRecordException, UnicodeDecodeError):
@@ -157,14 +175,12 @@ class _Batch:
 
     def _patiently(self) -> Iterator[Any]:
         """One by one, up to where something is wrong, and with something instead of the rest."""
-        data = self._data[self._start : self._end]
         if not self._limited or self._batch.magic < _MAGIC:
-            yield from _read(self._batch, data)
+            yield from _read(self._batch, self._data)
             return
         following = self._batch.base_offset  # after the last that was handed on
         try:
-            inflated = plain(data, MAX_INFLATED)
-            del data
+            inflated = plain(self._data, MAX_INFLATED)
             for record in _read(DefaultRecordBatch(inflated), inflated):
                 large = record.value is not None and len(record.value) > MAX_RECORD
                 yield self._instead(record.offset, TOO_LARGE) if large else record

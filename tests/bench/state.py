@@ -1,6 +1,8 @@
 """What the open state takes, and whether its cost is linear: the fold is fed with pseudonyms of chance, no broker."""
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -28,6 +30,13 @@ def window_of(pairs: int, batch: int = 4_000) -> WindowState:
     return state
 
 
+def cost(pairs: int) -> tuple[int, int, float, float]:
+    """The pairs, bytes, CPU seconds, and the peak MB of this process."""
+    began = time.process_time()
+    state = window_of(pairs)
+    return pairs, state.nbytes, time.process_time() - began, peak_rss_mb()
+
+
 def measure() -> str:
     """A table of sizes and CPU seconds."""
     lines = [
@@ -36,18 +45,14 @@ def measure() -> str:
         f"{PAIRS_EACH} pairs a subject, two events a pair. Bytes a pair are those of pairs, subjects and cells; the",
         "tokens that find duplicates take 14 to 28 bytes an event of the shortest window beside them.",
         "",
-        "| pairs | MB | bytes a pair | CPU s per million rows | peak MB of the process |",
+        "| pairs | MB | bytes a pair | CPU s per million rows | peak MB of a process |",
         "|---|---|---|---|---|",
     ]
-    for pairs in (250_000, 2_500_000, 10_000_000):
-        began = time.process_time()
-        state = window_of(pairs)
-        spent = time.process_time() - began
-        size = state.nbytes
-        lines.append(
-            f"| {pairs:,} | {size / 1e6:.0f} | {size / pairs:.1f} "
-            f"| {spent / 2 / pairs * 1e6:.2f} | {peak_rss_mb():.0f} |"
-        )
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as fresh:
+        for pairs, size, spent, peak in fresh.map(cost, (250_000, 2_500_000, 10_000_000)):
+            lines.append(
+                f"| {pairs:,} | {size / 1e6:.0f} | {size / pairs:.1f} | {spent / 2 / pairs * 1e6:.2f} | {peak:.0f} |"
+            )
     return "\n".join([*lines, ""])
 
 

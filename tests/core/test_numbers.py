@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.numbers import Numbers, distinct, first_met, mix, numbered
+from pipeline.core.numbers import Numbers, Words, distinct, distinct_between, first_met, mix, numbered
 
 WORDS = st.integers(0, 3) | st.sampled_from([2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
 
@@ -38,11 +38,34 @@ def test_a_table_that_grows_finds_what_it_has(batch: int) -> None:
     assert len(numbers) == 7_000
 
 
+def meeting(seed: int, count: int) -> Words:
+    """Keys of two words that all have one hash under a seed that is known."""
+    first, second = (int(factor) for factor in Numbers(2, seed)._factors)
+    return np.array(
+        [(key, -key * first * pow(second, -1, 2**64) % 2**64) for key in range(1, count + 1)], dtype=np.uint64
+    )
+
+
+def slots(numbers: Numbers, keys: Words) -> int:
+    """In how many slots these keys are looked for first, once they are known."""
+    numbers.of(keys)
+    return len(set(numbers._first(numbers._hashed(list(keys.T))).tolist()))
+
+
 def test_keys_that_meet_in_one_slot_are_told_apart() -> None:
-    """Words that differ where no hash of 64 bits sees it: two columns whose mixture is the same."""
-    first = np.arange(1, 200, dtype=np.uint64)
-    keys = np.stack([first, mix(first)], axis=1)  # mix(mix(first) ^ second) is mix(0) for all of them
-    assert Numbers(2).of(keys).tolist() == list(range(199))
+    assert Numbers(2).of(meeting(0, 199)).tolist() == list(range(199))
+
+
+def test_nobody_can_choose_keys_that_meet_who_does_not_know_the_seed() -> None:
+    keys = meeting(0, 5_000)
+    assert slots(Numbers(2), keys) == 1
+    assert min(slots(Numbers(2, seed), keys) for seed in (1, 2**32, 2**63 + 5)) > 3_300  # by chance 3 743 of 8192
+
+
+@pytest.mark.parametrize("step", [1, 3, 1 << 8, 1 << 31, 1 << 50])
+def test_keys_that_differ_in_a_few_bits_only_are_spread(step: int) -> None:
+    keys = np.arange(5_000, dtype=np.uint64).reshape(-1, 1) * np.uint64(step)
+    assert slots(Numbers(1), keys) > 3_300
 
 
 def test_a_key_takes_what_is_promised() -> None:
@@ -56,6 +79,13 @@ def test_a_key_takes_what_is_promised() -> None:
 @given(st.lists(st.integers(0, 30), max_size=50), st.sampled_from([31, 10**6]))
 def test_distinct_numbers_come_in_order_with_their_places(numbers: list[int], size: int) -> None:
     found, places = distinct(np.array(numbers, dtype=np.int64), size)
+    assert found.tolist() == sorted(set(numbers))
+    assert found[places].tolist() == numbers
+
+
+@given(st.lists(st.integers(-50, 50) | st.sampled_from([-(10**6), 10**6]), min_size=1, max_size=50))
+def test_distinct_numbers_that_are_near_each_other_come_so_too(numbers: list[int]) -> None:
+    found, places = distinct_between(np.array(numbers, dtype=np.int64))
     assert found.tolist() == sorted(set(numbers))
     assert found[places].tolist() == numbers
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from aiokafka import codec
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 from faust.types import TP
 from hypothesis import given
@@ -119,6 +121,38 @@ def test_what_cannot_be_inflated_is_unreadable_and_its_neighbours_are_read() -> 
         (2, NOT_UTF8),
         (3, b"c"),
     ]
+
+
+@given(place=st.integers(21, 80), bit=st.integers(0, 7), second=st.booleans())
+def test_a_bit_that_changed_on_the_way_is_found_in_whichever_batch_it_is(place: int, bit: int, second: bool) -> None:
+    first = batch(0, b"v" * 40)
+    data = bytearray(first + batch(0, b"w" * 40, offset=1))
+    data[place + second * len(first)] ^= 1 << bit
+    with pytest.raises(CorruptRecordException):
+        read(bytes(data))
+    records = Records(bytes(data))
+    assert [records.next_batch().validate_crc() for _ in range(2)] == [second, not second]
+
+
+def batches_of(records: Any) -> list[Any]:
+    """What is read of some bytes: the offsets of each batch, and in the end the error, if there is one."""
+    found: list[Any] = []
+    try:
+        while records.has_next():
+            each = records.next_batch()
+            found.append((each.base_offset, each.next_offset, each.validate_crc()))
+    except CorruptRecordException:
+        found.append(CorruptRecordException)
+    return found
+
+
+@given(cut=st.integers(0, 200), at=st.integers(0, 160), byte=st.integers(0, 255), changed=st.booleans())
+def test_a_response_is_cut_into_the_batches_that_its_client_sees(cut: int, at: int, byte: int, changed: bool) -> None:
+    data = bytearray(batch(0, b"a") + batch(0, b"b", b"c", offset=1))
+    if changed and at not in (*range(16, 17), *range(84, 85)):  # of other versions there is nothing to see
+        data[at % len(data)] = byte
+    whole = bytes(data[: max(0, len(data) - cut)])
+    assert batches_of(Records(memoryview(whole))) == batches_of(MemoryRecords(whole))
 
 
 def test_what_workers_write_themselves_is_as_large_as_it_is() -> None:

@@ -1,6 +1,7 @@
 """Responses come out as they were sent, whatever pieces they came in; and a socket that nobody reads is stopped."""
 
 import asyncio
+import io
 
 import pytest
 from aiokafka import conn
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.settings import Settings
 from pipeline.stream.framework import new_app
-from pipeline.stream.pieces import Reader
+from pipeline.stream.pieces import LARGE, Reader, Response
 from tests.properties.worlds import examples
 
 LIMIT = 1 << 16
@@ -101,6 +102,22 @@ def test_a_socket_is_stopped_while_nobody_reads_and_a_large_response_comes_whole
     assert last == b"end"
 
 
+@given(st.lists(st.integers(0, 3 * LARGE) | st.just(LARGE) | st.none(), max_size=5), st.integers(0, 4 * LARGE))
+def test_a_response_is_read_as_any_buffer_is_and_what_is_large_in_it_is_not_copied(
+    sizes: list[int | None], length: int
+) -> None:
+    whole = bytes(range(256)) * (length // 256) + bytes(length % 256)
+    response, buffer = Response(whole), io.BytesIO(whole)
+    for size in sizes:
+        found = response.read(size)
+        assert found == buffer.read(size)
+        if size is not None and size >= LARGE:
+            assert isinstance(found, memoryview)
+            assert found.obj is whole
+    assert response.tell() == buffer.tell()
+
+
 def test_every_connection_of_a_worker_reads_so() -> None:
     new_app(Settings())
     assert conn.asyncio.StreamReader is Reader
+    assert conn.io.BytesIO is Response
