@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from aiokafka import conn
 
-LARGE = 1 << 16  # bytes; a name is never so long
+LARGE = 1 << 20  # bytes: what a group says of itself is never so long, a busy partition's records mostly are
 
 
 def install() -> None:

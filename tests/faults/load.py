@@ -30,7 +30,7 @@ from tests.faults.world import World, world_of
 
 FIRST, MONTHS, SETTLING = date(2025, 1, 1), 12, 2  # months, of which so many pass before it is steady
 DAYS = (date(2026, 1, 1) - FIRST).days
-BURST = 200_000  # events, by which the most that the worker can do is measured
+BURST = 2_000_000  # events, by which the most that the worker can do is measured
 A_RECORD, SUBJECTS, TICK = 500, 20_000, 0.25  # the last in seconds
 # Of Student's t, two-sided, by degrees of freedom; beyond the last as that.
 T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
