@@ -28,6 +28,7 @@ KEY_BYTES = 32
 PSEUDONYM_BYTES = 16
 SEAL_BYTES = 16 + 48  # the tag and the padded value: the length of a value says nothing
 _CACHE = 200_000  # entries per window
+_PSEUDONYM = f"V{PSEUDONYM_BYTES}"
 
 
 class Cache(dict[K, V]):
@@ -45,13 +46,15 @@ class Cache(dict[K, V]):
 
 
 class WindowKey:
-    """What one window's key can do. Caches are bounded and die with the object."""
+    """What one window's key can do. Caches are bounded and die with the object, which nothing in it refers to: when it is
+    let go of, it is gone, and does not wait for the collector of cycles.
+    """
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError("a window's key has 32 bytes")
         self._hashed = blake2b(key=key, digest_size=PSEUDONYM_BYTES, person=b"hc-pseudonym")
-        self._pseudonyms = Lookup(f"V{PSEUDONYM_BYTES}", self._pseudonym_each)
+        self._pseudonyms = Lookup(_PSEUDONYM, partial(_pseudonyms, self._hashed))
         self._token = Blocks(blake2b(key=key, digest_size=32, person=b"hc-token").digest())
         self._seal = AESSIV(blake2b(key=key, digest_size=64, person=b"hc-seal").digest())
         self.checkpoint = blake2b(key=key, digest_size=32, person=b"hc-checkpoint").digest()  # what seals its state
@@ -59,15 +62,11 @@ class WindowKey:
 
     def pseudonym(self, subject: str) -> bytes:
         """16 bytes that stand for the subject in this window and nowhere else."""
-        return self._pseudonym_each([subject.encode()]).tobytes()
+        return _pseudonyms(self._hashed, [subject.encode()]).tobytes()
 
     def pseudonyms(self, subjects: Dictionary, codes: Ints) -> npt.NDArray[np.void]:
         """:meth:`pseudonym` of each subject; zeros for nobody."""
         return self._pseudonyms.of(subjects, codes)
-
-    def _pseudonym_each(self, subjects: Sequence[bytes]) -> npt.NDArray[np.void]:
-        found = [_hash(self._hashed, each) if each else bytes(PSEUDONYM_BYTES) for each in subjects]
-        return np.frombuffer(b"".join(found), dtype=f"V{PSEUDONYM_BYTES}")
 
     def tokens(self, digests: Words) -> Words:
         """64 bits for each event's digest (:meth:`Router.digests`), which two deliveries of one event share."""
@@ -130,6 +129,11 @@ class Router:
 
     def _partition_each(self, subjects: Sequence[bytes]) -> list[int]:
         return [int.from_bytes(_hash(self._hashed, each), "big") % self._count for each in subjects]
+
+
+def _pseudonyms(hashed: blake2b, subjects: Sequence[bytes]) -> npt.NDArray[np.void]:
+    found = [_hash(hashed, each) if each else bytes(PSEUDONYM_BYTES) for each in subjects]
+    return np.frombuffer(b"".join(found), dtype=_PSEUDONYM)
 
 
 def _hash(hashed: blake2b, subject: bytes) -> bytes:

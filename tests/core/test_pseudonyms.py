@@ -1,5 +1,7 @@
 """Keyed hashes that stand for a subject in one window and nowhere else."""
 
+import gc
+import weakref
 from collections import Counter
 from hashlib import blake2b
 
@@ -33,6 +35,20 @@ def token_of(key: WindowKey, subject: str | None, source: str, event_id: str, ro
 def test_a_key_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         WindowKey(bytes(length))
+
+
+def test_a_key_that_is_let_go_of_is_gone_at_once_and_waits_for_no_collector() -> None:
+    key, subjects = WindowKey(KEY), Dictionary(1)
+    key.pseudonyms(subjects, subjects.codes(Texts.of(["u-1", None])))
+    key.unseal("feature", key.seal("feature", "search"))
+    token_of(key, "u-1", "app", "e-1")
+    gone = weakref.ref(key)
+    gc.disable()
+    try:
+        del key
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_pseudonym_is_a_keyed_hash_of_the_subject() -> None:
