@@ -46,8 +46,8 @@ class Cache(dict[K, V]):
 
 
 class WindowKey:
-    """What one window's key can do. Caches are bounded and die with the object, which nothing in it refers to: when it is
-    let go of, it is gone, and does not wait for the collector of cycles.
+    """What one window's key can do. Caches are bounded and die with the object, to which nothing in it refers: when it
+    is let go of, it is gone, and does not wait for the collector of cycles.
     """
 
     def __init__(self, key: bytes) -> None:

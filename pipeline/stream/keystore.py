@@ -183,7 +183,9 @@ class FileKeyStore:
 
     def _files(self, name: str) -> list[Path]:
         """The key's file, and what a process that died has left of it."""
-        return [*self._directory.glob(f"{name}.key"), *self._directory.glob(f".{name}.*")]
+        # One pattern for all: Python keeps what it has made of each.
+        drafts = [path for path in self._directory.glob(".*") if path.name.startswith(f".{name}.")]
+        return [path for path in (self._path(name),) if path.exists()] + drafts
 
     def _mark(self, name: str) -> Path:
         return self._directory / f"{name}.destroyed"
