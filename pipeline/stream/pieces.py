@@ -2,8 +2,8 @@
 large in it is not copied again.
 
 asyncio's reader puts every piece behind a buffer that grows and moves, stops the socket beyond 128 KB though megabytes
-are wanted, and copies the response out; aiokafka then copies each partition's records out of that: a third of what
-fetching costs. aiokafka's version is pinned exactly.
+are wanted, and copies the response out: a fifth of what fetching costs. aiokafka then copies each partition's records
+out of that. aiokafka's version is pinned exactly.
 """
 
 import asyncio
