@@ -146,11 +146,19 @@ def batches_of(records: Any) -> list[Any]:
     return found
 
 
-@given(cut=st.integers(0, 200), at=st.integers(0, 160), byte=st.integers(0, 255), changed=st.booleans())
-def test_a_response_is_cut_into_the_batches_that_its_client_sees(cut: int, at: int, byte: int, changed: bool) -> None:
-    data = bytearray(batch(0, b"a") + batch(0, b"b", b"c", offset=1))
-    if changed and at not in (*range(16, 17), *range(84, 85)):  # of other versions there is nothing to see
-        data[at % len(data)] = byte
+BATCHES = batch(0, b"a"), batch(0, b"b", b"c", offset=1)
+VERSIONS = 16, 16 + len(BATCHES[0])  # where they stand; aiokafka does not survive those that Kafka 4 does not store
+
+
+@given(
+    cut=st.integers(0, 200),
+    at=st.integers(0, sum(map(len, BATCHES)) - 1).filter(lambda at: at not in VERSIONS),
+    byte=st.integers(0, 255) | st.none(),
+)
+def test_a_response_is_cut_into_the_batches_that_its_client_sees(cut: int, at: int, byte: int | None) -> None:
+    data = bytearray(b"".join(BATCHES))
+    if byte is not None:
+        data[at] = byte
     whole = bytes(data[: max(0, len(data) - cut)])
     assert batches_of(Records(memoryview(whole))) == batches_of(MemoryRecords(whole))
 
