@@ -1,5 +1,6 @@
 """The one source of randomness in what is released: OpenDP's discrete Gaussian (Canonne, Kamath and Steinke 2020)."""
 
+import gc
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -24,6 +25,9 @@ class OpenDPNoise:
         if not values:
             return []
         noisy: list[int] = _gaussian(sigma if sigma >= _LEAST_SIGMA else 0.0)(list(values))
+        # The array in which OpenDP takes the exact values refers to itself (`ctypes.cast` makes it so), and would stay
+        # in memory until the collector of cycles happens to look. It is among the youngest objects.
+        gc.collect(0)
         return noisy
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from pipeline.core.windows import Kind
+from pipeline.core.windows import Kind, window_named
 
 Measure = Literal["users", "events"]
 
@@ -78,6 +78,29 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 def release_key(statistic: str, window: str, number: int = 1) -> str:
     """The key of a release in the log."""
     return f"{statistic}/{window}/{number}"
+
+
+class KeySet:
+    """Keys of releases, a bit each: every window adds some to the log, and none ever goes."""
+
+    def __init__(self) -> None:
+        self._days: dict[str, int] = {}  # statistic, kind and number → bits, by the first days of windows
+
+    def add(self, key: str) -> None:
+        """Raises ``ValueError`` for what is no key."""
+        series, bit = _place(key)
+        self._days[series] = self._days.get(series, 0) | 1 << bit
+
+    def __contains__(self, key: str) -> bool:
+        series, bit = _place(key)
+        return bool(self._days.get(series, 0) >> bit & 1)
+
+
+def _place(key: str) -> tuple[str, int]:
+    statistic, name, number = key.rsplit("/", 2)
+    window = window_named(name)
+    day = window.start
+    return f"{statistic}/{window.kind}/{number}", 2 * day if day >= 0 else ~(2 * day)
 
 
 def encode_release(release: Release) -> bytes:

@@ -77,6 +77,12 @@ class Gathered:
             )
         )
 
+    def forget(self, window: Window) -> None:
+        """The window is released: nothing of it is kept. A tally of it that comes again finds nothing to wait for."""
+        del self.tallies[window]
+        for partition, word in self.words.items():
+            self.words[partition] = word._replace(windows=word.windows - {window.name})
+
 
 def release_window(
     accountant: Accountant,

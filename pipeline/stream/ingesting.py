@@ -78,6 +78,7 @@ class IngestHop:
 
     async def handle(self, batch: Batch) -> None:
         """One fetched batch: rows on their way and acknowledged before the partition promises anything beyond them."""
+        self._forget_words(batch.partition, batch.start)
         for records, word in in_pieces(self._segments(batch.records)):
             if records:
                 closed = self._closed_before(batch.partition, records[0].offset) if self.replay else None
@@ -146,6 +147,11 @@ class IngestHop:
         words = self._words.get(partition, [])
         place = bisect_left(words, (offset, 0))
         return words[place - 1][1] if place else NOTHING_CLOSED
+
+    def _forget_words(self, partition: int, offset: int) -> None:
+        """Those that only records before an offset, which are not read again, would be judged by."""
+        words = self._words.get(partition, [])
+        del words[: max(0, bisect_left(words, (offset, 0)) - 1)]
 
     def _segments(self, records: list[Record]) -> Iterator[Segment]:
         """The records between two words, and the word with its offset. In operation a word is an empty record."""

@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import InvalidProducerEpochError, ProducerFencedError
 
 from pipeline.core.ledger import Ledger, decode_cost
-from pipeline.core.release import Release, encode_release
+from pipeline.core.release import KeySet, Release, encode_release
 from pipeline.stream.topics import RELEASES
 
 TRANSACTIONAL_ID = "headcount-release"
@@ -42,7 +42,7 @@ class ReleaseLog:
             max_request_size=16 << 20,
         )
         self._producer.init_transactions()  # from here on whoever wrote before is fenced
-        self.keys: set[str] = set()
+        self.keys = KeySet()
         self.ledger = Ledger()
         self.read()
 
@@ -74,8 +74,8 @@ class ReleaseLog:
         except BaseException:
             self._producer.abort_transaction()
             raise
-        self.keys.update(written)
         for release in releases:
+            self.keys.add(release.key)
             self.ledger.add(release)
 
     def close(self) -> None:

@@ -110,7 +110,7 @@ class Releaser:
             self._release(log, fresh[start : start + WINDOWS_PER_COMMIT])
         for window in complete:
             self.keys.destroy(window)
-            del self.gathered.tallies[window]
+            self.gathered.forget(window)
         return len(fresh)
 
     def _missing(self, log: ReleaseLog, window: Window) -> list[str]:

@@ -100,3 +100,16 @@ def test_a_partition_speaks_only_of_what_its_words_cover(words: list[tuple[int |
     for since, until in words:
         gathered.add(closed(0, end() + until, 1, None if since is None else end() + since))
     assert bool(gathered.complete()) is complete
+
+
+def test_a_window_that_is_released_is_waited_for_no_more() -> None:
+    """A tally of it that comes again, from a worker that was killed before it committed, needs no other to go."""
+    gathered = Gathered()
+    for partition in (0, 1):
+        gathered.add(tallies({"a": 1}, partition=partition, partitions=2))
+        gathered.add(closed(partition, end(), windows=[DAY]))
+    for again in range(3):
+        assert gathered.complete() == [window_named(DAY)]
+        gathered.forget(window_named(DAY))
+        assert (gathered.complete(), gathered.tallies) == ([], {})
+        gathered.add(tallies({"a": 1}, partition=again % 2, partitions=2))

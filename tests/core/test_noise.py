@@ -1,5 +1,7 @@
 """The noise is the discrete Gaussian, drawn by OpenDP. A sound sampler fails here less than once in a million runs."""
 
+import ctypes
+import gc
 import math
 from collections import Counter
 from functools import lru_cache
@@ -99,3 +101,15 @@ def test_a_sigma_that_means_nothing_adds_nothing(sigma: float) -> None:
 def test_a_sigma_that_is_no_sigma_is_refused(sigma: float) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011  # whatever OpenDP calls it; anything but the exact values
         OpenDPNoise().add([1, 2, 3], sigma)
+
+
+def test_the_exact_values_do_not_stay_in_memory() -> None:
+    """Those handed to OpenDP, that is, whose arrays only the collector of cycles can free."""
+    gc.collect()
+    gc.disable()
+    try:
+        OpenDPNoise().add([12, 345], 1.0)
+        arrays = [each for each in gc.get_objects() if isinstance(each, ctypes.Array)]
+    finally:
+        gc.enable()
+    assert [array for array in arrays if 345 in list(array)] == []

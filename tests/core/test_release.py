@@ -4,9 +4,11 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.core.release import Release, decode_release, encode_release, release_key
-from pipeline.core.windows import window_named
+from pipeline.core.release import KeySet, Release, decode_release, encode_release, release_key
+from pipeline.core.windows import KINDS, window_named, window_of
 from pipeline.testing import declarations, event, record, run
 
 RESULT = run(
@@ -30,6 +32,29 @@ def test_a_keys_window_is_the_releases_window() -> None:
     for release in RESULT.releases:
         window = window_named(release.key.split("/")[1])
         assert (release.window, release.start) == (window.kind, release.key.split("/")[1].partition("-")[2])
+
+
+KEYS = st.builds(
+    lambda statistic, kind, day, number: release_key(statistic, window_of(kind, day).name, number),
+    st.sampled_from(["feature_use", "users/active"]),
+    st.sampled_from(KINDS),
+    st.integers(-400, 400) | st.integers(20_000, 20_400),
+    st.integers(1, 3),
+)
+
+
+@given(st.lists(KEYS), st.lists(KEYS))
+def test_a_set_of_keys_has_those_that_were_added_and_no_other(added: list[str], asked: list[str]) -> None:
+    keys = KeySet()
+    for key in added:
+        keys.add(key)
+    assert [key for key in added + asked if key in keys] == [key for key in added + asked if key in set(added)]
+
+
+@pytest.mark.parametrize("key", ["", "feature_use", "feature_use/day-2026-05-01", "feature_use/week-2026-05-01/1"])
+def test_a_set_of_keys_takes_nothing_else(key: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        KeySet().add(key)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[]", b"\xff", encode_release(RESULT.releases[0])[:-1]])

@@ -103,11 +103,10 @@ def follow(world: World, port: int, rate: float, seconds: float) -> tuple[list[l
     with closing(Sender(world.kafka)) as sender:
         for day in (FIRST + timedelta(number) for number in range(DAYS)):
             if day.day == 1:
-                print(
-                    f"  {day:%B}: {sent:,} events sent, {sent - accepted(port):,.0f} behind",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                said = f"  {day:%B}: {sent:,} events sent, {sent - accepted(port):,.0f} behind"
+                if months:
+                    said += f"; {max(resident for resident, _ in months[-1]) / 1e6:.1f} MB in the month before"
+                print(said, file=sys.stderr, flush=True)
                 months.append([])
             for tick in range(ticks):
                 for _ in sender.send(records(day, range(tick * share, (tick + 1) * share), world.source)):
