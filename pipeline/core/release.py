@@ -84,23 +84,27 @@ class KeySet:
     """Keys of releases, a bit each: every window adds some to the log, and none ever goes."""
 
     def __init__(self) -> None:
-        self._days: dict[str, int] = {}  # statistic, kind and number → bits, by the first days of windows
+        self._days: dict[str, tuple[int, int]] = {}  # statistic, kind, number → a day, and bits from that day on
 
     def add(self, key: str) -> None:
         """Raises ``ValueError`` for what is no key."""
-        series, bit = _place(key)
-        self._days[series] = self._days.get(series, 0) | 1 << bit
+        series, day = _place(key)
+        first, days = self._days.get(series, (day, 0))
+        if day < first:
+            first, days = day, days << first - day
+        self._days[series] = first, days | 1 << day - first
 
     def __contains__(self, key: str) -> bool:
-        series, bit = _place(key)
-        return bool(self._days.get(series, 0) >> bit & 1)
+        series, day = _place(key)
+        first, days = self._days.get(series, (day, 0))
+        return day >= first and bool(days >> day - first & 1)
 
 
 def _place(key: str) -> tuple[str, int]:
+    """The series that a release is one of, and the first day of its window."""
     statistic, name, number = key.rsplit("/", 2)
     window = window_named(name)
-    day = window.start
-    return f"{statistic}/{window.kind}/{number}", 2 * day if day >= 0 else ~(2 * day)
+    return f"{statistic}/{window.kind}/{number}", window.start
 
 
 def encode_release(release: Release) -> bytes:

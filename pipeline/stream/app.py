@@ -29,6 +29,7 @@ from pipeline.settings import Settings, SettingsError
 from pipeline.stream.broker import is_embedded
 from pipeline.stream.checkpoints import Checkpoints
 from pipeline.stream.framework import EXIT_SOFTWARE, new_app
+from pipeline.stream.heap import give_back
 from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keys import SharedKeys, open_keys, were_lost
 from pipeline.stream.keywrapping import KeyStoreError, read_keks
@@ -43,6 +44,7 @@ from pipeline.stream.vitals import Vitals
 
 IDLE_SECONDS = 1.0
 SWEEP_SECONDS = 60.0
+GIVE_BACK_SECONDS = 60.0
 
 # hop → the topic that it reads, and the one that it writes
 TOPICS_OF = {"ingest": (EVENTS, CONTRIBUTIONS), "tally": (CONTRIBUTIONS, TALLIES), "release": (TALLIES, RELEASES)}
@@ -123,6 +125,10 @@ def build_app(settings: Settings) -> faust.App:
                 await _or_die(hop.idle, Idle(tp.topic, tp.partition, asked))
         if needs_keys:
             await asyncio.to_thread(keys.forget_destroyed)
+
+    @app.timer(GIVE_BACK_SECONDS)
+    async def give_memory_back() -> None:
+        await asyncio.to_thread(give_back)
 
     if checkpoints is not None:
 

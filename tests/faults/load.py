@@ -43,7 +43,7 @@ class Slope(NamedTuple):
     error: float
 
     def __str__(self) -> str:
-        return f"{self.value:+.2f} ± {self.error:.2f}"
+        return f"{self.value:+,.1f} ± {self.error:,.1f}"
 
 
 def slope(values: list[float]) -> Slope:
@@ -65,12 +65,12 @@ def steady_load(minutes: float) -> Callable[[Cluster, Path, int, int], str]:
             months, sent = follow(world, port, most / 2, minutes * 60)
             finish(world, sent)
             assert not world.workers.exits, world.workers.ends()
-        memory = slope([max(resident for resident, _ in month) / 1e6 for month in months[SETTLING:]])
+        memory = slope([max(resident for resident, _ in month) / 1e3 for month in months[SETTLING:]])
         lag = slope([float(max(lag for _, lag in month)) for month in months[SETTLING:]])
         worst = max(lag for month in months for _, lag in month)
         said = (
             f"{most:,.0f} events/s at most, {most / 2:,.0f} for {minutes:g} min, {sent:,} in all; resident memory "
-            f"{memory} MB a month of {minutes / MONTHS * 60:.0f} s; lag at most {worst:,.0f} events, {lag} a month"
+            f"{memory} kB a month of {minutes / MONTHS * 60:.0f} s; lag at most {worst:,.0f} events, {lag} a month"
         )
         for each in (memory, lag):
             assert each.value - each.error <= 0, f"it grows: {said}"
@@ -105,7 +105,7 @@ def follow(world: World, port: int, rate: float, seconds: float) -> tuple[list[l
             if day.day == 1:
                 said = f"  {day:%B}: {sent:,} events sent, {sent - accepted(port):,.0f} behind"
                 if months:
-                    said += f"; {max(resident for resident, _ in months[-1]) / 1e6:.1f} MB in the month before"
+                    said += f"; {max(resident for resident, _ in months[-1]) / 1e6:.2f} MB in the month before"
                 print(said, file=sys.stderr, flush=True)
                 months.append([])
             for tick in range(ticks):
