@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import resource
 import signal
 import threading
 
@@ -33,6 +34,7 @@ class Worker(faust.Worker):
 
 def run_worker(settings: Settings, *, loglevel: str = "WARNING") -> None:
     """Blocks until SIGTERM or SIGINT. Raises where the worker must not start."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of its memory would hold keys and identifiers
     configure(settings.log, loglevel)
     app = build_app(settings)
     worker = Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)

@@ -29,7 +29,7 @@ from pipeline.settings import Settings, SettingsError
 from pipeline.stream.broker import is_embedded
 from pipeline.stream.checkpoints import Checkpoints
 from pipeline.stream.framework import EXIT_SOFTWARE, new_app
-from pipeline.stream.heap import give_back
+from pipeline.stream.heap import Heap
 from pipeline.stream.ingesting import Idle, IngestHop
 from pipeline.stream.keys import SharedKeys, open_keys, were_lost
 from pipeline.stream.keywrapping import KeyStoreError, read_keks
@@ -126,9 +126,7 @@ def build_app(settings: Settings) -> faust.App:
         if needs_keys:
             await asyncio.to_thread(keys.forget_destroyed)
 
-    @app.timer(GIVE_BACK_SECONDS)
-    async def give_memory_back() -> None:
-        await asyncio.to_thread(give_back)
+    app.timer(GIVE_BACK_SECONDS)(_giving_back(Heap()))
 
     if checkpoints is not None:
 
@@ -202,6 +200,13 @@ def _following(app: faust.App) -> Callable[[Any], Awaitable[None]]:
             await lanes.add(batch)
 
     return follow
+
+
+def _giving_back(heap: Heap) -> Callable[[], Awaitable[None]]:
+    async def give_back() -> None:
+        await asyncio.to_thread(heap.give_back, GIVE_BACK_SECONDS)
+
+    return give_back
 
 
 async def _or_die(handle: Callable[[Any], Awaitable[object]], batch: Any) -> None:

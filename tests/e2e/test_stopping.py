@@ -1,8 +1,9 @@
-"""A worker ends when it is told to, whatever the broker does, and says what became of its work."""
+"""A worker ends when it is told to, whatever the broker does, and says what became of its work; no dump is left."""
 
 import base64
 import json
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -37,6 +38,7 @@ def test_a_worker_that_is_told_to_stop_ends_with_0_also_while_its_broker_is_away
             command = [sys.executable, "-m", "pipeline.cli", "worker"]
             worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             assert within(60, lambda: ask(address, "readyz")[0])
+            assert resource.prlimit(worker.pid, resource.RLIMIT_CORE) == (0, 0)  # however it ends, nothing is dumped
             if not away:
                 worker.send_signal(signal.SIGTERM)
                 assert worker.wait(30) == 0
