@@ -149,7 +149,7 @@ class IngestHop:
         return words[place - 1][1] if place else NOTHING_CLOSED
 
     def _forget_words(self, partition: int, offset: int) -> None:
-        """Those that only records before an offset, which are not read again, would be judged by."""
+        """Lets go of the words that only records before an offset would be judged by: none of them is read again."""
         words = self._words.get(partition, [])
         del words[: max(0, bisect_left(words, (offset, 0)) - 1)]
 
