@@ -23,7 +23,7 @@ print("begun", flush=True)
 FOLDS = "for _ in range(int(sys.argv[2])): tallying.rejection_records([]); print('folded', flush=True)"
 WRITES = """
 class Nothing(ingesting.IngestHop):
-    def __init__(self): pass
+    def __init__(self): self._words = {}
     def _segments(self, records): return []
     async def tell(self, partition): print("told", flush=True)
 
